@@ -1,0 +1,96 @@
+"""Ring and hear doorbells: "there is work for this model version in this lane".
+
+The API commits, then rings. A worker clears the flag, then claims. In this order no wake-up can be
+lost: a job committed after the flag was cleared rings anew, and one committed before is claimed.
+The flag coalesces: however many jobs arrive, one message waits per version and lane.
+"""
+
+from celery import Celery
+from pydantic import SecretStr
+
+from app.broker.celery import DRAIN_TASK, make_celery
+from app.broker.redis import BestEffort, make_client
+from app.domain.lanes import Device, Lane, queue_name
+from app.domain.model import ModelVersion
+from app.domain.stages import Doorbell
+
+FLAG_TTL_MS = 2000
+"""A flag outlives its message by at most this long, if Redis lost the message."""
+
+MESSAGE_TTL_S = 30
+"""A bell nobody heard for this long says nothing new: the sweep rings again."""
+
+MODEL_LOAD_S = 300
+"""What a drain may spend on loading a model before Celery's hard limit ends its child."""
+
+
+def doorbell_for(version: ModelVersion, lane: Lane, slice_s: float = 5.0) -> Doorbell:
+    """The bell for this version and lane.
+
+    Its time limit is the last line of defence: a batch's own watchdog ends a hung child long before.
+    """
+    return Doorbell(
+        version_id=version.id,
+        model=version.spec.name,
+        version=version.spec.version,
+        device=version.spec.device,
+        lane=lane,
+        time_limit_s=MODEL_LOAD_S + slice_s + 2 * version.spec.execution_timeout_s,
+    )
+
+
+class Ringer:
+    """Rings and clears doorbells. No method raises when Redis is away: the sweep finds what was missed."""
+
+    def __init__(self, redis_url: SecretStr, celery: Celery | None = None) -> None:
+        self._redis = BestEffort(make_client(redis_url))
+        self._celery = celery or make_celery(redis_url, producer_only=True)
+
+    def ring(self, bell: Doorbell) -> bool:
+        """Publish one message, unless one is already waiting. False if Redis can't be reached."""
+        queue = queue_name(bell.device, bell.lane)
+        return bool(self._redis.attempt(lambda client: self._ring(client, bell, queue)))
+
+    def _ring(self, client, bell: Doorbell, queue: str) -> bool:  # type: ignore[no-untyped-def]
+        if not client.set(_flag(queue, bell.version_id), 1, nx=True, px=FLAG_TTL_MS):
+            return True
+        client.set(_rung(queue), 1, px=FLAG_TTL_MS)
+        self._celery.send_task(
+            DRAIN_TASK,
+            kwargs={
+                "model": bell.model,
+                "version": bell.version,
+                "version_id": bell.version_id,
+                "queue": queue,
+            },
+            queue=queue,
+            expires=MESSAGE_TTL_S,
+            time_limit=bell.time_limit_s,
+            ignore_result=True,
+            retry=False,
+        )
+        return True
+
+    def clear(self, version_id: int, queue: str) -> None:
+        """Take the bell down, before claiming: from now on a new job rings anew."""
+        self._redis.attempt(lambda client: client.delete(_flag(queue, version_id), _rung(queue)))
+
+    def rung(self, device: Device, lane: Lane) -> bool:
+        """Whether a bell of this queue rang and nobody has begun to answer it."""
+        return bool(self._redis.attempt(lambda client: client.exists(_rung(queue_name(device, lane)))))
+
+    def waiting(self, queue: str) -> int:
+        """How many messages lie in the queue."""
+        return self._redis.attempt(lambda client: client.llen(queue)) or 0  # type: ignore[return-value]
+
+    def reachable(self) -> bool:
+        """Whether Redis answers now."""
+        return self._redis.reachable()
+
+
+def _flag(queue: str, version_id: int) -> str:
+    return f"bell:{queue}:{version_id}"
+
+
+def _rung(queue: str) -> str:
+    return f"rung:{queue}"

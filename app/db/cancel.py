@@ -1,0 +1,50 @@
+"""The SQL of cancel: a waiting job ends at once; a running one is asked to, and settle decides."""
+
+from uuid import UUID
+
+from sqlalchemy import Engine, text
+
+from app.db.engine import connect
+from app.domain.states import JobStatus
+
+_CANCEL = text(
+    """
+    WITH ready AS (
+        DELETE FROM job_ready WHERE job_id = :id RETURNING job_id
+    ), deferred AS (
+        DELETE FROM job_deferred WHERE job_id = :id RETURNING job_id
+    ), ended AS (
+        INSERT INTO job_results (job_id, status)
+        SELECT job_id, 'canceled' FROM ready UNION ALL SELECT job_id, 'canceled' FROM deferred
+        RETURNING status
+    ), asked AS (
+        UPDATE job_leases SET cancel_requested = true WHERE job_id = :id RETURNING job_id
+    )
+    SELECT status FROM ended
+    UNION ALL SELECT 'running' FROM asked
+    UNION ALL SELECT status FROM job_results WHERE job_id = :id
+    """
+)
+_ASKED = text("SELECT job_id FROM job_leases WHERE worker_id = :worker_id AND cancel_requested")
+
+# A job that moves while we look (claimed, released) is in no place of this statement's snapshot.
+_LOOKS = 10
+
+
+def cancel(engine: Engine, job_id: UUID) -> JobStatus | None:
+    """End the job or ask its worker to. Returns the status now: `running` means it was asked.
+
+    Idempotent; a job that ended keeps its end. None: no such job.
+    """
+    with connect(engine) as connection:
+        for _ in range(_LOOKS):
+            status = connection.execute(_CANCEL, {"id": job_id}).scalars().first()
+            if status is not None:
+                return JobStatus(status)
+    return None
+
+
+def asked(engine: Engine, worker_id: UUID) -> frozenset[UUID]:
+    """The jobs this worker holds that somebody asked to cancel."""
+    with connect(engine) as connection:
+        return frozenset(connection.execute(_ASKED, {"worker_id": worker_id}).scalars())

@@ -1,0 +1,82 @@
+"""The SQL of claim: ready → leases, with a fencing epoch, in one statement."""
+
+from uuid import UUID
+
+from sqlalchemy import Engine, text
+
+from app.db.engine import connect
+from app.domain.lanes import Lane
+from app.domain.retry import RetryPolicy
+from app.domain.stages import ClaimedJob
+
+# `in_hand` notes on the worker's row which jobs it holds before any of their data is touched: if the
+# process dies from here on, these are the suspects. A worker that was declared dead claims nothing.
+# LATERAL … OFFSET 0 keeps the planner from joining all partitions of jobs to find a handful of rows.
+_CLAIM = text(
+    """
+    WITH alive AS MATERIALIZED (
+        SELECT id FROM workers WHERE id = :worker_id AND state = 'ready'
+    ), picked AS MATERIALIZED (
+        SELECT job_id FROM job_ready
+         WHERE version_id = :version_id AND lane = :lane AND expires_at > now()
+           AND EXISTS (SELECT FROM alive)
+         ORDER BY priority, rank, job_id
+         LIMIT :window
+           FOR UPDATE SKIP LOCKED
+    ), taken AS (
+        DELETE FROM job_ready r USING picked p WHERE r.job_id = p.job_id RETURNING r.*
+    ), token AS MATERIALIZED (
+        SELECT nextval('lease_epoch') AS epoch
+    ), leased AS (
+        INSERT INTO job_leases (job_id, version_id, lane, priority, rank, expires_at,
+                                attempt, crashes, batch_cap, epoch, worker_id)
+        SELECT t.job_id, t.version_id, t.lane, t.priority, t.rank, t.expires_at,
+               t.attempt, t.crashes, t.batch_cap, token.epoch, :worker_id
+          FROM taken t, token
+        RETURNING job_id, epoch, attempt, crashes, batch_cap, priority, rank
+    ), in_hand AS (
+        UPDATE workers
+           SET batch = (SELECT array_agg(job_id) FROM leased), batch_version_id = :version_id,
+               batch_deadline_at = now() + make_interval(secs => :budget_s)
+         WHERE id = :worker_id AND EXISTS (SELECT FROM leased)
+    )
+    SELECT l.job_id, l.epoch, l.attempt, l.crashes, l.batch_cap,
+           j.input, j.execution_timeout_s, j.max_attempts, j.initial_delay_ms, j.max_delay_ms
+      FROM leased l
+     CROSS JOIN LATERAL (SELECT * FROM jobs WHERE id = l.job_id OFFSET 0) j
+     ORDER BY l.priority, l.rank, l.job_id
+    """
+)
+
+
+def claim(
+    engine: Engine, worker_id: UUID, version_id: int, lane: Lane, window: int, budget_s: float
+) -> list[ClaimedJob]:
+    """Lease up to `window` jobs to the worker, most urgent first. Fewer than `window`: no more is ready.
+
+    `budget_s` is how long preparing the window may take before the worker counts as stuck.
+    """
+    with connect(engine) as connection:
+        rows = connection.execute(
+            _CLAIM,
+            {
+                "worker_id": worker_id,
+                "version_id": version_id,
+                "lane": int(lane),
+                "window": window,
+                "budget_s": budget_s,
+            },
+        ).all()
+    return [
+        ClaimedJob(
+            id=row.job_id,
+            epoch=row.epoch,
+            input=row.input,
+            attempt=row.attempt,
+            crashes=row.crashes,
+            batch_cap=row.batch_cap,
+            execution_timeout_s=row.execution_timeout_s,
+            retry=RetryPolicy(row.max_attempts, row.initial_delay_ms, row.max_delay_ms),
+        )
+        for row in rows
+    ]

@@ -1,0 +1,95 @@
+"""The engine: one pool per process, short timeouts, and Postgres's own errors turned into ours."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+from pydantic import SecretStr
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
+
+from app.errors import Unavailable
+
+# A lost server must be noticed by the process that waits for it, well within a lease (30 s).
+_TCP = {
+    "connect_timeout": 3,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+
+
+def make_engine(
+    url: SecretStr,
+    *,
+    pool_size: int = 2,
+    statement_timeout_s: float = 10.0,
+    application_name: str = "headrace",
+) -> Engine:
+    """An engine whose statements end within `statement_timeout_s` and whose idle transactions are cut.
+
+    Each connection autocommits: a verb is one statement, or says `with transaction(...)`.
+    """
+    options = (
+        f"-c statement_timeout={int(statement_timeout_s * 1000)}"
+        f" -c lock_timeout={int(statement_timeout_s * 500)}"
+        " -c idle_in_transaction_session_timeout=30000 -c timezone=UTC -c jit=off"
+    )
+    engine = create_engine(
+        sqlalchemy_url(url.get_secret_value()),
+        isolation_level="AUTOCOMMIT",
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=statement_timeout_s,
+        # Cached statements keep their text; psycopg prepares them on the server after five uses.
+        connect_args={**_TCP, "options": options, "application_name": application_name},
+        json_deserializer=orjson.loads,
+        json_serializer=lambda value: orjson.dumps(value).decode(),
+    )
+
+    @event.listens_for(engine, "handle_error")
+    def drop_pool_on_disconnect(context: Any) -> None:
+        # After a restart of Postgres every pooled connection is dead: one error tells us of all.
+        if context.is_disconnect:
+            context.invalidate_pool_on_disconnect = True
+
+    return engine
+
+
+def sqlalchemy_url(url: str) -> str:
+    """A libpq URL in SQLAlchemy's spelling, with the driver named."""
+    scheme, _, rest = url.partition("://")
+    if scheme not in ("postgresql", "postgres"):
+        raise ValueError("the database URL must start with postgresql://")
+    return f"postgresql+psycopg://{rest}"
+
+
+@contextmanager
+def connect(engine: Engine) -> Iterator[Connection]:
+    """A connection in autocommit. Raises `Unavailable` when Postgres can't be reached or just went away."""
+    with translate_errors(), engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """One transaction: committed at the end, rolled back on an exception. Errors as in `connect`."""
+    with translate_errors(), engine.connect() as connection:
+        connection = connection.execution_options(isolation_level="READ COMMITTED")
+        with connection.begin():
+            yield connection
+
+
+@contextmanager
+def translate_errors() -> Iterator[None]:
+    """Turn "the server is not there" into `Unavailable`; every other error is a bug and passes through."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise Unavailable("no database connection became free in time") from error
+    except DBAPIError as error:
+        if error.connection_invalidated or isinstance(error, OperationalError):
+            raise Unavailable("the database is not reachable") from error
+        raise

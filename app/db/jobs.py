@@ -1,0 +1,130 @@
+"""The SQL that reads jobs. One statement sees all places in one snapshot, so a job is in exactly one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Engine, text
+
+from app.db.engine import connect
+from app.domain.states import JobStatus
+
+_COLUMNS = """
+    j.id, j.tenant_id, v.model, v.version, v.unit, j.lane, j.priority, j.execution_timeout_s,
+    j.max_attempts, j.initial_delay_ms, j.max_delay_ms, j.webhook, j.webhook_events, j.use_case,
+    j.metadata, j.batch_id, j.custom_id, j.retry_of, j.created_at, j.expires_at, j.erased_at,
+    CASE WHEN res.job_id IS NOT NULL THEN res.status
+         WHEN l.job_id IS NOT NULL THEN 'running'
+         ELSE 'queued' END AS status,
+    CASE WHEN l.cancel_requested THEN 'cancel_requested'
+         WHEN res.job_id IS NOT NULL THEN res.reason
+         WHEN l.job_id IS NOT NULL THEN NULL
+         ELSE coalesce(d.reason, r.reason, 'waiting_for_worker') END AS reason,
+    coalesce(res.started_at, l.claimed_at) AS started_at, res.completed_at, res.error,
+    res.batch_size, res.units, res.run_s, res.device_s, res.device,
+    p.fraction AS progress, p.message AS progress_message
+"""
+_FROM = """
+      FROM jobs j
+      JOIN model_versions v ON v.id = j.version_id
+      LEFT JOIN job_results  res ON res.job_id = j.id
+      LEFT JOIN job_leases   l   ON l.job_id = j.id
+      LEFT JOIN job_deferred d   ON d.job_id = j.id
+      LEFT JOIN job_ready    r   ON r.job_id = j.id
+      LEFT JOIN job_progress p   ON p.job_id = j.id
+"""
+_GET = text(
+    f"""
+    SELECT {_COLUMNS}, j.input, res.output,
+           (SELECT json_agg(json_build_object(
+                       'attempt', a.attempt, 'outcome', a.outcome, 'error_code', a.error_code,
+                       'worker_id', a.worker_id, 'pool', a.pool, 'device', a.device,
+                       'started_at', a.started_at, 'ended_at', a.ended_at,
+                       'batch_size', a.batch_size, 'device_seconds', a.device_s) ORDER BY a.epoch)
+              FROM job_attempts a WHERE a.job_id = j.id) AS attempts
+    {_FROM}
+     WHERE j.id = :id AND j.tenant_id = :tenant_id
+    """
+)
+_STATUS = text(
+    """
+    SELECT res.status FROM job_results res WHERE res.job_id = :id
+    """
+)
+_LIST_HEAD = f"SELECT {_COLUMNS}, j.input, res.output, NULL AS attempts {_FROM}"
+
+# Where a status filter can start from a narrow table instead of walking a tenant's whole history.
+_IN_PLACE = {
+    JobStatus.RUNNING: "l.job_id IS NOT NULL",
+    JobStatus.QUEUED: "(r.job_id IS NOT NULL OR d.job_id IS NOT NULL)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """What a list may be narrowed by. `before_id` is the cursor: only older jobs than it."""
+
+    tenant_id: int
+    limit: int
+    before_id: UUID | None = None
+    status: JobStatus | None = None
+    model: str | None = None
+    version: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def get(engine: Engine, tenant_id: int, job_id: UUID) -> Any | None:
+    """The job's row with everything the API shows, or None if this tenant has no such job."""
+    with connect(engine) as connection:
+        return connection.execute(_GET, {"id": job_id, "tenant_id": tenant_id}).one_or_none()
+
+
+def finished(engine: Engine, job_id: UUID) -> JobStatus | None:
+    """The final status, or None while the job is alive. Cheap: one index probe."""
+    with connect(engine) as connection:
+        status = connection.execute(_STATUS, {"id": job_id}).scalar_one_or_none()
+    return JobStatus(status) if status else None
+
+
+def exists(engine: Engine, tenant_id: int, job_id: UUID) -> bool:
+    """Whether this tenant has such a job."""
+    with connect(engine) as connection:
+        return connection.execute(
+            text("SELECT EXISTS (SELECT FROM jobs WHERE id = :id AND tenant_id = :tenant_id)"),
+            {"id": job_id, "tenant_id": tenant_id},
+        ).scalar_one()
+
+
+def list_jobs(engine: Engine, where: JobFilter) -> Sequence[Any]:
+    """Rows as `get` gives them but without attempts, newest first; one more than `limit` if there are more."""
+    conditions = ["j.tenant_id = :tenant_id"]
+    parameters: dict[str, Any] = {"tenant_id": where.tenant_id, "limit": where.limit + 1}
+    if where.before_id is not None:
+        conditions.append("j.id < :before_id")
+        parameters["before_id"] = where.before_id
+    if where.status is not None:
+        conditions.append(_IN_PLACE.get(where.status, "res.status = :status"))
+        parameters["status"] = where.status.value
+    if where.model is not None:
+        conditions.append("v.model = :model")
+        parameters["model"] = where.model
+    if where.version is not None:
+        conditions.append("v.version = :version")
+        parameters["version"] = where.version
+    if where.created_after is not None:
+        conditions.append("j.created_at > :created_after")
+        parameters["created_after"] = where.created_after
+    if where.created_before is not None:
+        conditions.append("j.created_at < :created_before")
+        parameters["created_before"] = where.created_before
+    if where.metadata:
+        conditions.append("j.metadata @> CAST(:metadata AS jsonb)")
+        parameters["metadata"] = orjson.dumps(where.metadata).decode()
+    statement = text(f"{_LIST_HEAD} WHERE {' AND '.join(conditions)} ORDER BY j.id DESC LIMIT :limit")
+    with connect(engine) as connection:
+        return connection.execute(statement, parameters).all()

@@ -1,0 +1,112 @@
+"""The SQL of tenants and API keys. Only keyed hashes are stored; a secret is seen once, at creation."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Engine, text
+
+from app.db.engine import connect
+
+_TENANT = text(
+    """
+    WITH made AS (
+        INSERT INTO tenants (name) VALUES (:name) ON CONFLICT (name) DO NOTHING RETURNING id
+    )
+    SELECT id FROM made UNION ALL SELECT id FROM tenants WHERE name = :name LIMIT 1
+    """
+)
+_INSERT = text(
+    """
+    INSERT INTO api_keys (id, tenant_id, name, secret_hash, scopes, expires_at)
+    VALUES (:id, :tenant_id, :name, :secret_hash, :scopes, CAST(:expires_at AS timestamptz))
+    """
+)
+_FIND = text(
+    """
+    SELECT k.id, k.tenant_id, t.name AS tenant, k.name, k.secret_hash, k.scopes,
+           k.created_at, k.expires_at, k.revoked_at,
+           k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) AS live
+      FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
+     WHERE k.id = :id
+    """
+)
+_LIST = text(
+    """
+    SELECT k.id, k.tenant_id, t.name AS tenant, k.name, k.secret_hash, k.scopes,
+           k.created_at, k.expires_at, k.revoked_at,
+           k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) AS live
+      FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
+     ORDER BY k.created_at DESC
+    """
+)
+_REVOKE = text("UPDATE api_keys SET revoked_at = now() WHERE id = :id AND revoked_at IS NULL RETURNING id")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """One key as stored. `live`: neither revoked nor expired, by the database's clock."""
+
+    id: str
+    tenant_id: int
+    tenant: str
+    name: str
+    secret_hash: bytes
+    scopes: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    live: bool
+
+
+def ensure_tenant(engine: Engine, name: str) -> int:
+    """The tenant's id, made if there was none."""
+    with connect(engine) as connection:
+        return connection.execute(_TENANT, {"name": name}).scalar_one()
+
+
+def insert(
+    engine: Engine,
+    *,
+    key_id: str,
+    tenant_id: int,
+    name: str,
+    secret_hash: bytes,
+    scopes: list[str],
+    expires_at: datetime | None,
+) -> None:
+    """Store a new key."""
+    with connect(engine) as connection:
+        connection.execute(
+            _INSERT,
+            {
+                "id": key_id,
+                "tenant_id": tenant_id,
+                "name": name,
+                "secret_hash": secret_hash,
+                "scopes": scopes,
+                "expires_at": expires_at,
+            },
+        )
+
+
+def find(engine: Engine, key_id: str) -> KeyRow | None:
+    """The key with this id, live or not."""
+    with connect(engine) as connection:
+        row = connection.execute(_FIND, {"id": key_id}).one_or_none()
+    return _row(row) if row else None
+
+
+def list_all(engine: Engine) -> list[KeyRow]:
+    """Every key, newest first."""
+    with connect(engine) as connection:
+        return [_row(row) for row in connection.execute(_LIST)]
+
+
+def revoke(engine: Engine, key_id: str) -> bool:
+    """Revoke now. False if there is no such live key."""
+    with connect(engine) as connection:
+        return connection.execute(_REVOKE, {"id": key_id}).one_or_none() is not None
+
+
+def _row(row) -> KeyRow:  # type: ignore[no-untyped-def]
+    return KeyRow(**{**row._mapping, "scopes": tuple(row.scopes)})

@@ -1,0 +1,53 @@
+"""Run the Alembic migrations from code: one transaction each, under an advisory lock, with timeouts."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from pydantic import SecretStr
+from sqlalchemy.exc import OperationalError
+
+from app.db import partitions
+from app.db.engine import make_engine, transaction
+from app.errors import Unavailable
+
+
+def alembic_config(database_url: str) -> Config:
+    """Alembic's configuration for this database; the scripts are those installed with the package."""
+    import migrations
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    # Not through set_main_option: a % in a password would be read as interpolation.
+    config.attributes["database_url"] = database_url
+    return config
+
+
+def upgrade(database_url: str, revision: str = "head") -> None:
+    """Bring the schema to `revision`. Safe to run from several processes at a time: they queue up."""
+    _run(lambda config: command.upgrade(config, revision), database_url)
+    if revision == "head":
+        _make_partitions(database_url)
+
+
+def downgrade(database_url: str, revision: str) -> None:
+    """Take the schema back to `revision` (`base` removes everything, data included)."""
+    _run(lambda config: command.downgrade(config, revision), database_url)
+
+
+def _make_partitions(database_url: str) -> None:
+    engine = make_engine(SecretStr(database_url), application_name="headrace migrate")
+    try:
+        with transaction(engine) as connection:
+            partitions.ensure(connection, datetime.now(UTC))
+    finally:
+        engine.dispose()
+
+
+def _run(step: Callable[[Config], None], database_url: str) -> None:
+    try:
+        step(alembic_config(database_url))
+    except OperationalError as error:
+        raise Unavailable(f"the database is not reachable: {error.orig}") from error

@@ -1,0 +1,126 @@
+"""The SQL of settle: leases → results, deferred or ready, with the attempts, in one statement.
+
+Only rows whose lease is removed by `(job_id, epoch)` are written. A zombie's settle removes none, and
+so writes nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import Engine, text
+
+from app.db.engine import connect
+from app.domain.stages import SettledJob, WorkerIdentity
+from app.domain.states import JobStatus
+
+# A cancel request wins over whatever the attempt brought: the lease row is locked by the delete, so a
+# request is either seen here or finds the job ended.
+_SETTLE = text(
+    """
+    WITH incoming AS (
+        SELECT * FROM unnest(
+            CAST(:job_ids AS uuid[]), CAST(:epochs AS bigint[]), CAST(:statuses AS text[]),
+            CAST(:outputs AS text[]), CAST(:errors AS text[]), CAST(:error_codes AS text[]),
+            CAST(:outcomes AS text[]), CAST(:reasons AS text[]), CAST(:delays AS float8[]),
+            CAST(:charges AS smallint[]), CAST(:batch_sizes AS integer[]), CAST(:units AS integer[]),
+            CAST(:runs AS float4[]), CAST(:device_ss AS float4[])
+        ) AS t (job_id, epoch, status, output, error, error_code, outcome, reason, delay_s, charge,
+                batch_size, units, run_s, device_s)
+    ), released AS (
+        DELETE FROM job_leases l USING incoming i
+         WHERE l.job_id = i.job_id AND l.epoch = i.epoch
+        RETURNING l.job_id, l.epoch, l.version_id, l.lane, l.priority, l.rank, l.expires_at,
+                  l.attempt, l.crashes, l.batch_cap, l.worker_id, l.claimed_at,
+                  CASE WHEN l.cancel_requested THEN 'canceled' ELSE i.status END AS status,
+                  CASE WHEN l.cancel_requested THEN NULL ELSE i.output END AS output,
+                  CASE WHEN l.cancel_requested THEN NULL ELSE i.error END AS error,
+                  i.error_code, i.outcome, i.reason, i.delay_s, i.charge,
+                  i.batch_size, i.units, i.run_s, i.device_s
+    ), attempted AS (
+        INSERT INTO job_attempts (job_id, epoch, attempt, worker_id, pool, purchase, device,
+                                  started_at, run_s, device_s, batch_size, units, outcome, error_code)
+        SELECT job_id, epoch, attempt + charge, worker_id, CAST(:pool AS text),
+               CAST(:purchase AS text), CAST(:device AS text), claimed_at, run_s, device_s,
+               batch_size, units, outcome, error_code
+          FROM released
+    ), finished AS (
+        INSERT INTO job_results (job_id, status, output, error, started_at, epoch, device,
+                                 batch_size, units, run_s, device_s)
+        SELECT job_id, status, CAST(output AS json), CAST(error AS json), claimed_at, epoch,
+               CAST(:device AS text), batch_size, units, run_s, device_s
+          FROM released
+         WHERE status IN ('succeeded', 'failed', 'canceled')
+    ), deferred AS (
+        INSERT INTO job_deferred (job_id, version_id, lane, priority, rank, expires_at,
+                                  attempt, crashes, batch_cap, reason, run_at)
+        SELECT job_id, version_id, lane, priority, rank, expires_at, attempt + charge, crashes,
+               batch_cap, reason, now() + make_interval(secs => delay_s)
+          FROM released
+         WHERE status = 'queued' AND delay_s > 0
+    ), returned AS (
+        INSERT INTO job_ready (job_id, version_id, lane, priority, rank, expires_at,
+                               attempt, crashes, batch_cap, reason)
+        SELECT job_id, version_id, lane, priority, rank, expires_at, attempt + charge, crashes,
+               batch_cap, reason
+          FROM released
+         WHERE status = 'queued' AND delay_s = 0
+    ), progress AS (
+        DELETE FROM job_progress p USING released r WHERE p.job_id = r.job_id
+    ), empty_handed AS (
+        UPDATE workers SET batch = '{}', batch_deadline_at = NULL WHERE id = :worker_id
+    )
+    SELECT job_id, status FROM released
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """One job's row for settle. `status` is `queued` when it goes round again after `delay_s` seconds."""
+
+    job_id: UUID
+    epoch: int
+    status: JobStatus
+    outcome: str
+    charge: int
+    """1 if the attempt counts against `max_attempts`, else 0."""
+    output: str | None = None
+    error: str | None = None
+    error_code: str | None = None
+    reason: str | None = None
+    delay_s: float = 0.0
+    batch_size: int | None = None
+    units: int | None = None
+    run_s: float | None = None
+    device_s: float = 0.0
+
+
+def settle(engine: Engine, worker: WorkerIdentity, rows: Sequence[Settlement]) -> list[SettledJob]:
+    """Write how these jobs' attempts ended. Returns only those whose lease was still ours.
+
+    The worker has nothing in hand after it: its batch and deadline are cleared in the same statement.
+    """
+    parameters = {
+        "job_ids": [row.job_id for row in rows],
+        "epochs": [row.epoch for row in rows],
+        "statuses": [row.status.value for row in rows],
+        "outputs": [row.output for row in rows],
+        "errors": [row.error for row in rows],
+        "error_codes": [row.error_code for row in rows],
+        "outcomes": [row.outcome for row in rows],
+        "reasons": [row.reason for row in rows],
+        "delays": [row.delay_s for row in rows],
+        "charges": [row.charge for row in rows],
+        "batch_sizes": [row.batch_size for row in rows],
+        "units": [row.units for row in rows],
+        "runs": [row.run_s for row in rows],
+        "device_ss": [row.device_s for row in rows],
+        "worker_id": worker.id,
+        "pool": worker.pool,
+        "purchase": worker.purchase,
+        "device": worker.device,
+    }
+    with connect(engine) as connection:
+        settled = connection.execute(_SETTLE, parameters).all()
+    return [SettledJob(row.job_id, JobStatus(row.status)) for row in settled]

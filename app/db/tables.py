@@ -1,0 +1,295 @@
+"""Every table. A job's state is the table its row is in (see `app/domain/states.py`).
+
+No foreign keys among the hot tables: a move is one statement, and conservation is proven by
+`app/db/conservation.py` rather than enforced on every row.
+"""
+
+from sqlalchemy import (
+    REAL,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy import Sequence as DbSequence
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB, TIMESTAMP, UUID
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+    }
+)
+
+_NOW = text("now()")
+
+
+def _moment(name: str, *, null: bool = False, default: bool = False) -> Column[object]:
+    return Column(name, TIMESTAMP(timezone=True), nullable=null, server_default=_NOW if default else None)
+
+
+# Small tables that live by insert and delete: vacuum them by count, not by share, and at once.
+_CHURN = {
+    "postgresql_with": {
+        "autovacuum_vacuum_scale_factor": "0.0",
+        "autovacuum_vacuum_threshold": "2000",
+        "autovacuum_vacuum_cost_delay": "0",
+    }
+}
+# Rows that are updated in place leave room on their page, so that no index is touched (HOT).
+_UPDATED = {
+    "postgresql_with": {
+        "fillfactor": "50",
+        "autovacuum_vacuum_scale_factor": "0.0",
+        "autovacuum_vacuum_threshold": "500",
+    }
+}
+
+# Epochs come from one sequence, never from a counter on the job: a counter can return to an old value.
+lease_epoch = DbSequence("lease_epoch", metadata=metadata, data_type=BigInteger, cache=1)
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    _moment("created_at", default=True),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant_id", Integer, ForeignKey("tenants.id"), nullable=False, index=True),
+    Column("name", Text, nullable=False, server_default=""),
+    Column("secret_hash", LargeBinary, nullable=False),
+    Column("scopes", ARRAY(Text), nullable=False),
+    _moment("created_at", default=True),
+    _moment("expires_at", null=True),
+    _moment("revoked_at", null=True),
+)
+
+model_versions = Table(
+    "model_versions",
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("source_sha256", Text, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("max_batch_items", Integer, nullable=False),
+    Column("max_batch_units", Integer),
+    Column("execution_timeout_s", Double, nullable=False),
+    Column("memory_mb", Integer, nullable=False),
+    Column("input_schema", JSON, nullable=False),
+    Column("output_schema", JSON, nullable=False),
+    Column("description", Text, nullable=False, server_default=""),
+    _moment("created_at", default=True),
+    UniqueConstraint("model", "version"),
+    CheckConstraint("max_batch_items > 0", name="batch_items"),
+    CheckConstraint("device IN ('cpu', 'gpu', 'remote')", name="device"),
+)
+
+# Which version a request without one gets. Its own table, so that a rollback is one row.
+models = Table(
+    "models",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("current_version_id", Integer, ForeignKey("model_versions.id"), nullable=False),
+    _moment("updated_at", default=True),
+)
+
+# json and not jsonb for inputs and outputs: a client gets back the numbers it sent, \u0000 is legal,
+# and nothing is parsed into a tree to be written.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", UUID, primary_key=True),
+    Column("tenant_id", Integer, nullable=False),
+    Column("version_id", Integer, nullable=False),
+    Column("lane", SmallInteger, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("input", JSON),
+    Column("input_hash", LargeBinary, nullable=False),
+    _moment("expires_at"),
+    Column("execution_timeout_s", Double, nullable=False),
+    Column("max_attempts", SmallInteger, nullable=False),
+    Column("initial_delay_ms", Integer, nullable=False),
+    Column("max_delay_ms", Integer, nullable=False),
+    Column("webhook", Text),
+    Column("webhook_events", ARRAY(Text)),
+    Column("use_case", Text),
+    Column("metadata", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("batch_id", UUID),
+    Column("custom_id", Text),
+    Column("retry_of", UUID),
+    _moment("created_at", default=True),
+    _moment("erased_at", null=True),
+    Index("jobs_tenant_id_id_idx", "tenant_id", "id"),
+    CheckConstraint("erased_at IS NULL OR input IS NULL", name="erased"),
+    postgresql_partition_by="RANGE (id)",
+)
+
+
+def _place() -> list[Column[object]]:
+    """What travels with a job from place to place: where it queues, in which order, what it went through."""
+    return [
+        Column("job_id", UUID, primary_key=True),
+        Column("rank", BigInteger, nullable=False),
+        _moment("expires_at"),
+        Column("version_id", Integer, nullable=False),
+        Column("lane", SmallInteger, nullable=False),
+        Column("priority", SmallInteger, nullable=False),
+        Column("attempt", SmallInteger, nullable=False, server_default="0"),
+        Column("crashes", SmallInteger, nullable=False, server_default="0"),
+        Column("batch_cap", SmallInteger),
+        Column("reason", Text),
+    ]
+
+
+job_ready = Table(
+    "job_ready",
+    metadata,
+    *_place(),
+    Index("job_ready_claim_idx", "version_id", "lane", "priority", "rank", "job_id"),
+    **_CHURN,
+)
+
+job_deferred = Table(
+    "job_deferred",
+    metadata,
+    *_place(),
+    _moment("run_at"),
+    Index("job_deferred_run_at_idx", "run_at"),
+    **_CHURN,
+)
+
+job_leases = Table(
+    "job_leases",
+    metadata,
+    *_place(),
+    Column("epoch", BigInteger, nullable=False),
+    Column("worker_id", UUID, nullable=False),
+    _moment("claimed_at", default=True),
+    Column("cancel_requested", Boolean, nullable=False, server_default="false"),
+    Index("job_leases_worker_id_idx", "worker_id"),
+    **_CHURN,
+)
+
+job_results = Table(
+    "job_results",
+    metadata,
+    Column("job_id", UUID, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("output", JSON),
+    Column("error", JSON),
+    Column("reason", Text),
+    _moment("started_at", null=True),
+    _moment("completed_at", default=True),
+    Column("epoch", BigInteger),
+    Column("device", Text),
+    Column("batch_size", Integer),
+    Column("units", Integer),
+    Column("run_s", REAL),
+    Column("device_s", REAL),
+    CheckConstraint("status IN ('succeeded', 'failed', 'canceled', 'expired')", name="status"),
+    CheckConstraint("(status = 'failed') = (error IS NOT NULL)", name="error"),
+    CheckConstraint("status = 'succeeded' OR output IS NULL", name="output"),
+    postgresql_partition_by="RANGE (job_id)",
+)
+
+job_attempts = Table(
+    "job_attempts",
+    metadata,
+    Column("job_id", UUID, primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("attempt", SmallInteger, nullable=False),
+    Column("worker_id", UUID, nullable=False),
+    Column("pool", Text),
+    Column("purchase", Text),
+    Column("device", Text),
+    _moment("started_at"),
+    _moment("ended_at", default=True),
+    Column("run_s", REAL),
+    Column("device_s", REAL, nullable=False, server_default="0"),
+    Column("batch_size", Integer),
+    Column("units", Integer),
+    Column("outcome", Text, nullable=False),
+    Column("error_code", Text),
+    CheckConstraint(
+        "outcome IN ('succeeded', 'error', 'canceled', 'crashed', 'timeout', 'lost', 'released')",
+        name="outcome",
+    ),
+    postgresql_partition_by="RANGE (job_id)",
+)
+
+PARTITIONED = (jobs, job_results, job_attempts)
+
+job_progress = Table(
+    "job_progress",
+    metadata,
+    Column("job_id", UUID, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("fraction", REAL, nullable=False),
+    Column("message", Text),
+    _moment("updated_at", default=True),
+    CheckConstraint("fraction >= 0 AND fraction <= 1", name="fraction"),
+    **_CHURN,
+)
+
+# One row per worker process (a Celery child). `batch` is what it has in hand: if it dies, these are
+# the suspects.
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", UUID, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("pool", Text, nullable=False),
+    Column("purchase", Text, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("queues", ARRAY(Text), nullable=False),
+    Column("state", Text, nullable=False),
+    Column("cause", Text),
+    _moment("started_at", default=True),
+    _moment("heartbeat_at", default=True),
+    Column("batch", ARRAY(UUID), nullable=False, server_default="{}"),
+    _moment("batch_deadline_at", null=True),
+    Column("batch_version_id", Integer),
+    Column("models", JSONB, nullable=False, server_default=text("'{}'")),
+    CheckConstraint("state IN ('ready', 'draining', 'stopped', 'dead')", name="state"),
+    CheckConstraint("purchase IN ('on_demand', 'spot')", name="purchase"),
+    CheckConstraint("(state = 'dead') = (cause IS NOT NULL)", name="cause"),
+    **_UPDATED,
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("tenant_id", Integer, primary_key=True),
+    Column("endpoint", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("resource_id", UUID, nullable=False),
+    _moment("created_at", default=True),
+    Index("idempotency_keys_created_at_idx", "created_at"),
+    **_CHURN,
+)

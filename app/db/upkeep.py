@@ -1,0 +1,105 @@
+"""The SQL of periodic work: promote what is due, expire what waited too long, forget what is old."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+from sqlalchemy import Engine, text
+
+from app.db.engine import connect
+from app.db.models import VERSION_COLUMNS, version_from_row
+from app.domain.lanes import Lane
+from app.domain.model import ModelVersion
+
+_PROMOTE = text(
+    """
+    WITH due AS (
+        SELECT job_id FROM job_deferred WHERE run_at <= now()
+         ORDER BY run_at LIMIT :limit FOR UPDATE SKIP LOCKED
+    ), taken AS (
+        DELETE FROM job_deferred d USING due WHERE d.job_id = due.job_id RETURNING d.*
+    )
+    INSERT INTO job_ready (job_id, version_id, lane, priority, rank, expires_at,
+                           attempt, crashes, batch_cap, reason)
+    SELECT job_id, version_id, lane, priority, rank, expires_at, attempt, crashes, batch_cap, reason
+      FROM taken
+    RETURNING job_id
+    """
+)
+
+# Ready rows have no index on expires_at: it would cost every insert, and this scan runs once a tick
+# over rows of 100 bytes.
+_EXPIRE = """
+    WITH late AS (
+        SELECT job_id FROM {place} WHERE expires_at <= now() LIMIT :limit FOR UPDATE SKIP LOCKED
+    ), taken AS (
+        DELETE FROM {place} p USING late WHERE p.job_id = late.job_id RETURNING p.job_id
+    )
+    INSERT INTO job_results (job_id, status, reason)
+    SELECT job_id, 'expired', 'queue_ttl_s passed before a worker took it' FROM taken
+    RETURNING job_id
+"""
+_EXPIRE_READY = text(_EXPIRE.format(place="job_ready"))
+_EXPIRE_DEFERRED = text(_EXPIRE.format(place="job_deferred"))
+
+_WAITING = text(
+    f"""
+    SELECT {VERSION_COLUMNS}, lanes.lane
+      FROM model_versions v CROSS JOIN (VALUES (0), (1)) AS lanes (lane)
+     WHERE EXISTS (SELECT FROM job_ready r WHERE r.version_id = v.id AND r.lane = lanes.lane)
+    """
+)
+
+_FORGET_KEYS = text("DELETE FROM idempotency_keys WHERE created_at < now() - make_interval(hours => :hours)")
+_FORGET_WORKERS = text(
+    """
+    DELETE FROM workers w
+     WHERE state IN ('dead', 'stopped') AND heartbeat_at < now() - interval '1 hour'
+       AND NOT EXISTS (SELECT FROM job_leases l WHERE l.worker_id = w.id)
+    """
+)
+
+
+@contextmanager
+def only_one(engine: Engine, lock: int) -> Iterator[bool]:
+    """Yields whether this process got the advisory lock; it is held until the block ends."""
+    with connect(engine) as connection:
+        got = connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": lock}).scalar_one()
+        try:
+            yield got
+        finally:
+            if got:
+                connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": lock})
+
+
+def promote(engine: Engine, limit: int = 1000) -> int:
+    """Deferred → ready for what is due. Returns how many."""
+    with connect(engine) as connection:
+        return len(connection.execute(_PROMOTE, {"limit": limit}).all())
+
+
+def expire(engine: Engine, limit: int = 1000) -> list[UUID]:
+    """Ready or deferred → results as `expired` for what waited longer than its `queue_ttl_s`."""
+    with connect(engine) as connection:
+        ready = connection.execute(_EXPIRE_READY, {"limit": limit}).scalars().all()
+        deferred = connection.execute(_EXPIRE_DEFERRED, {"limit": limit}).scalars().all()
+    return [*ready, *deferred]
+
+
+def waiting(engine: Engine) -> list[tuple[ModelVersion, Lane]]:
+    """Every model version and lane with at least one ready job."""
+    with connect(engine) as connection:
+        rows = connection.execute(_WAITING).all()
+    return [(version_from_row(row), Lane(row.lane)) for row in rows]
+
+
+def forget_idempotency_keys(engine: Engine, hours: int) -> int:
+    """Delete keys older than `hours`. Returns how many."""
+    with connect(engine) as connection:
+        return connection.execute(_FORGET_KEYS, {"hours": hours}).rowcount
+
+
+def forget_workers(engine: Engine) -> int:
+    """Delete workers that ended over an hour ago and hold nothing. Returns how many."""
+    with connect(engine) as connection:
+        return connection.execute(_FORGET_WORKERS).rowcount

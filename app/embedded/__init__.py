@@ -1,0 +1,1 @@
+"""The whole system on one machine, from wheels: what `headracectl up`, `down` and `status` run."""

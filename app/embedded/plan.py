@@ -1,0 +1,121 @@
+"""What a stack consists of: its servers, its addresses, its programs and their environment."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from secrets import token_urlsafe
+from urllib.parse import urlsplit
+
+from app.embedded import leftovers, programs, valkey
+from app.embedded.errors import StackError
+from app.embedded.ports import LOOPBACK, Ports
+from app.embedded.postgres import Postgres
+from app.embedded.program import Program
+from app.embedded.programs import Worker
+from app.embedded.state import StateDir
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked `up` for."""
+
+    port: int | None = None
+    workers: Sequence[Worker] = ()
+    models: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A stack that can be started. `env` is what `DIR/env` will say."""
+
+    env: Mapping[str, str]
+    environ: Mapping[str, str]
+    workers: Sequence[Worker]
+    programs: Sequence[Program]
+    # The embedded Postgres and its port; None when the user's own is used.
+    postgres: tuple[Postgres, int] | None = None
+    opened: Sequence[os.PathLike[str]] = field(default=())
+
+
+def make(state: StateDir, options: Options, environ: Mapping[str, str]) -> Plan:
+    """Decide everything. Makes the servers' data folders and passwords where they are missing.
+
+    What the environment says comes first, then what the last `up` wrote to `DIR/env`: addresses
+    and keys stay the same from one `up` to the next as long as their ports are free.
+    """
+    workers = list(options.workers) or programs.default_workers()
+    if len({worker.name for worker in workers}) < len(workers):
+        raise StackError("--worker: each worker needs a name of its own")
+    last = state.read_env()
+    told = {**last, **environ}
+    ports = Ports()
+    url_port = _claim(ports, options.port, last.get("HEADRACE_URL"))
+    servers: list[Program] = []
+
+    database_url = told.get("HEADRACE_DATABASE_URL", "")
+    embedded_postgres = None
+    opened: Sequence[os.PathLike[str]] = ()
+    if _is_embedded(database_url, state.password("postgres")):
+        server = Postgres(state.postgres, state.password("postgres"))
+        opened = server.prepare()
+        port = ports.take(_port(database_url))
+        embedded_postgres = (server, port)
+        database_url = server.url(port)
+        servers.append(server.program(port))
+
+    redis_url = told.get("HEADRACE_REDIS_URL", "")
+    if _is_embedded(redis_url, state.password("valkey")):
+        port = ports.take(_port(redis_url))
+        redis_url = valkey.url(port, state.password("valkey"))
+        servers.append(valkey.program(state.valkey, port, state.password("valkey")))
+
+    flower_port = ports.take(_port(last.get("HEADRACE_FLOWER_URL")))
+    flower_password = state.password("flower")
+    env = {
+        "HEADRACE_URL": f"http://{LOOPBACK}:{url_port}",
+        "HEADRACE_API_KEY": told.get("HEADRACE_API_KEY", ""),
+        "HEADRACE_DATABASE_URL": database_url,
+        "HEADRACE_REDIS_URL": redis_url,
+        "HEADRACE_FLOWER_URL": (f"http://{programs.FLOWER_USER}:{flower_password}@{LOOPBACK}:{flower_port}"),
+        "HEADRACE_SECRET_KEY": told.get("HEADRACE_SECRET_KEY") or token_urlsafe(48),
+        "HEADRACE_STATE_DIR": str(state.root),
+        "HEADRACE_METRICS_DIR": str(state.metrics),
+        "HEADRACE_ALLOW_LOCAL_WEBHOOKS": "true",
+    }
+    services = [
+        programs.api(url_port),
+        *(programs.worker(worker) for worker in workers),
+        programs.scheduler(),
+        programs.flower(flower_port, flower_password),
+    ]
+    return Plan(
+        env=env,
+        environ={
+            **environ,
+            **env,
+            "PROMETHEUS_MULTIPROC_DIR": str(state.metrics),
+            "PYTHONUNBUFFERED": "1",
+            **leftovers.mark(state.root),
+        },
+        workers=workers,
+        programs=[*servers, *services],
+        postgres=embedded_postgres,
+        opened=opened,
+    )
+
+
+def _claim(ports: Ports, wanted: int | None, last_url: str | None) -> int:
+    return ports.take(_port(last_url)) if wanted is None else ports.claim(wanted)
+
+
+def _is_embedded(url: str, password: str) -> bool:
+    """Whether a server of ours is meant: none is named, or the one that has our own password.
+
+    So an `up` in a shell that has read `DIR/env` doesn't take the stack's own server, which is
+    down, for one of the user's.
+    """
+    return not url or urlsplit(url).password == password
+
+
+def _port(url: str | None) -> int | None:
+    return urlsplit(url).port if url else None

@@ -1,0 +1,93 @@
+"""The programs of Headrace itself: API, workers, scheduler and Flower."""
+
+import os
+import re
+import sys
+from dataclasses import dataclass
+from typing import Self
+
+from app.domain.lanes import Device, Lane, parse_queue, queue_name
+from app.embedded.errors import StackError
+from app.embedded.ports import LOOPBACK
+from app.embedded.program import Program
+
+FLOWER_USER = "headrace"
+
+_CELERY = (sys.executable, "-m", "celery", "-A", "workers.celery_app")
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One Celery worker: its pool's name, the queues it serves, and how many children it has."""
+
+    name: str
+    queues: tuple[str, ...]
+    slots: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `NAME:QUEUES[:SLOTS]`, as in `fast:cpu.interactive,cpu.batch:4`."""
+        name, _, rest = text.partition(":")
+        queues, _, slots = rest.partition(":")
+        try:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is not a name of lower case letters, digits and dashes")
+            for queue in queues.split(","):
+                parse_queue(queue)
+            if slots and int(slots) < 1:
+                raise ValueError("a worker has at least one slot")
+        except ValueError as error:
+            raise StackError(f"--worker {text}: {error}") from None
+        return cls(name, tuple(queues.split(",")), int(slots or 1))
+
+    @property
+    def process(self) -> str:
+        """Its process's name."""
+        return f"worker-{self.name}"
+
+
+def default_workers() -> list[Worker]:
+    """One worker for each lane, so that bulk never stands in the way of someone who waits."""
+    return [
+        Worker("interactive", (queue_name(Device.CPU, Lane.INTERACTIVE),), _cores()),
+        Worker("batch", (queue_name(Device.CPU, Lane.BATCH),)),
+    ]
+
+
+def api(port: int) -> Program:
+    """The HTTP edge."""
+    command = [sys.executable, "-m", "gunicorn", "-c", "python:app.gunicorn_conf"]
+    command += ["--bind", f"{LOOPBACK}:{port}", "app.wsgi:application"]
+    return Program("api", command, stop_wait_s=15)
+
+
+def worker(spec: Worker) -> Program:
+    """A Celery worker, which finishes what it holds when asked to stop."""
+    command = [*_CELERY, "worker", "-n", f"{spec.name}@%h", "-Q", ",".join(spec.queues)]
+    command += ["-c", str(spec.slots), "-E", "--loglevel", "INFO"]
+    command += ["--without-mingle", "--without-gossip"]
+    environment = {"HEADRACE_WORKER_POOL": spec.name}
+    return Program(spec.process, command, environment, stop_wait_s=20)
+
+
+def scheduler() -> Program:
+    """Rescue, promotion, expiry, pruning, and the deliveries of webhooks."""
+    return Program("scheduler", [sys.executable, "-m", "workers.maintenance"])
+
+
+def flower(port: int, password: str) -> Program:
+    """Celery's monitor. Its login comes by environment: arguments can be read by everybody."""
+    environment = {
+        "FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{password}",
+        "FLOWER_MAX_TASKS": "10000",
+        "FLOWER_PERSISTENT": "false",
+    }
+    command = [*_CELERY, "flower", f"--address={LOOPBACK}", f"--port={port}"]
+    return Program("flower", command, environment)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1

@@ -1,0 +1,33 @@
+"""Registering models: operators only, by command. A version never changes once it is registered."""
+
+from app.db import models
+from app.db.engine import make_engine
+from app.errors import Conflict
+from app.intake.source import spec_of
+from app.settings import Settings
+
+
+def register_source(settings: Settings, source: str, *, replace: bool = False) -> tuple[str, str]:
+    """Register `FILE.py:CLASS` (or `package.module:CLASS`) and make it the model's current version.
+
+    Returns (model, version). The same code again changes nothing. Other code under a version that
+    exists raises `Conflict`, unless `replace` (for development: results of both then share a name).
+    """
+    spec = spec_of(source)
+    engine = make_engine(settings.database_url, application_name="headrace register")
+    try:
+        if not models.register(engine, spec):
+            known = models.find(engine, spec.name, spec.version)
+            assert known is not None
+            if known.spec != spec:
+                if not replace:
+                    raise Conflict(
+                        "version_exists",
+                        f"{spec.name}@{spec.version} is registered with other code or limits; "
+                        "give the class a new `version`",
+                    )
+                models.replace(engine, known.id, spec)
+            models.make_current(engine, spec.name, known.id)
+        return spec.name, spec.version
+    finally:
+        engine.dispose()

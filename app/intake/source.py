@@ -1,0 +1,134 @@
+"""A model's source: `FILE.py:CLASS` or `package.module:CLASS`, turned into its class and its spec."""
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from app.domain.lanes import Device
+from app.domain.model import Model, ModelSpec
+from app.errors import Invalid
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def load_class(source: str) -> type[Model]:
+    """Import the class. Raises `Invalid` that says what is wrong with the source; errors of the user's own
+    module pass through, so that its traceback is seen.
+    """
+    place, _, name = source.rpartition(":")
+    if not place or not name.isidentifier():
+        raise _wrong(f"{source!r} is not FILE.py:CLASS or package.module:CLASS")
+    module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)
+    found = getattr(module, name, None)
+    if not inspect.isclass(found) or not issubclass(found, Model):
+        raise _wrong(f"{place} has no class {name} derived from app.domain.model.Model")
+    return found
+
+
+def source_file(cls: type[Model]) -> Path:
+    """The file that defines the class."""
+    return Path(inspect.getfile(cls)).resolve()
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, in hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def spec_of(source: str) -> ModelSpec:
+    """Read everything the registry keeps from the class. Raises `Invalid` for attributes that can't be."""
+    cls = load_class(source)
+    path = source_file(cls)
+    sha256 = sha256_of(path)
+    place, _, name = source.rpartition(":")
+    model_name = getattr(cls, "name", "")
+    version = cls.version or sha256[:8]
+    problems = []
+    if not isinstance(model_name, str) or not _NAME.fullmatch(model_name):
+        problems.append("name must be 1 to 64 of a-z 0-9 . _ - and start with a letter or digit")
+    if not isinstance(version, str) or not _VERSION.fullmatch(version):
+        problems.append("version must be 1 to 64 of A-Z a-z 0-9 . _ -")
+    for attribute in ("Input", "Output"):
+        schema = getattr(cls, attribute, None)
+        if not (inspect.isclass(schema) and issubclass(schema, BaseModel)):
+            problems.append(f"{attribute} must be a pydantic model")
+    if not (isinstance(cls.max_batch_items, int) and cls.max_batch_items > 0):
+        problems.append("max_batch_items must be a whole number above 0")
+    if cls.max_batch_units is not None and not (
+        isinstance(cls.max_batch_units, int) and cls.max_batch_units > 0
+    ):
+        problems.append("max_batch_units must be None or a whole number above 0")
+    if not cls.execution_timeout_s > 0:
+        problems.append("execution_timeout_s must be above 0")
+    if cls.runs_on not in list(Device):
+        problems.append("runs_on must be cpu, gpu or remote")
+    if cls.predict is Model.predict and cls.forward is Model.forward:
+        problems.append("predict (or forward) must be defined")
+    if problems:
+        raise _wrong(f"{name}: {'; '.join(problems)}")
+    return ModelSpec(
+        name=model_name,
+        version=version,
+        source=f"{path}:{name}" if place.endswith(".py") else source,
+        source_sha256=sha256,
+        device=Device(cls.runs_on),
+        unit=cls.unit,
+        max_batch_items=cls.max_batch_items,
+        max_batch_units=cls.max_batch_units,
+        execution_timeout_s=float(cls.execution_timeout_s),
+        memory_mb=cls.memory_mb,
+        input_schema=_closed(cls.Input.model_json_schema(mode="validation")),
+        output_schema=cls.Output.model_json_schema(mode="serialization"),
+        description=inspect.cleandoc(cls.__doc__ or ""),
+    )
+
+
+def _closed(schema: dict[str, Any]) -> dict[str, Any]:
+    """Refuse unknown fields wherever the model does not say that it takes them (pydantic: `extra="allow"`)."""
+    for part in [schema, *schema.get("$defs", {}).values()]:
+        if "properties" in part or part.get("type") == "object":
+            part.setdefault("additionalProperties", False)
+    return schema
+
+
+def _load_file(path: Path) -> Any:
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise _wrong(f"there is no file {path}")
+    # The name carries the folder: two models may have files of the same name.
+    name = f"headrace_model_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # pydantic resolves annotations through sys.modules, so it must be there before it runs.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _load_module(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and name.startswith(error.name):
+            raise _wrong(f"there is no module {name}") from error
+        raise
+
+
+def _wrong(detail: str) -> Invalid:
+    return Invalid("invalid_model", detail)

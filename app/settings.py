@@ -1,0 +1,150 @@
+"""One frozen tree of settings, read once from `HEADRACE_*` variables, reporting every error at once.
+
+Each value has a sentence, a unit and a default. `load()` is called by the composition roots (wsgi,
+celery_app, the scheduler, the CLIs); everything below them takes settings as an argument.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from app.errors import SettingsError
+
+PREFIX = "HEADRACE_"
+
+Seconds = Annotated[float, Field(gt=0)]
+Bytes = Annotated[int, Field(gt=0)]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Api(_Group):
+    """The HTTP edge."""
+
+    max_body_bytes: Bytes = Field(
+        4 * 1024 * 1024, description="Largest accepted body, before and after decompression."
+    )
+    max_json_depth: int = Field(64, gt=0, le=500, description="Deepest accepted JSON nesting.")
+    max_wait_s: int = Field(60, gt=0, le=600, description="Longest `Prefer: wait`, in seconds.")
+    max_waiters: int = Field(
+        2000, gt=0, description="Long-polls and streams one API process holds open at a time."
+    )
+    cache_ttl_s: Seconds = Field(
+        2.0, description="How long a key or a model version may be remembered: revocation is seen within it."
+    )
+
+
+class Worker(_Group):
+    """One Celery worker and its children (a child is one device slot)."""
+
+    pool: str = Field("default", description="The pool this worker belongs to, as /v1/workers shows it.")
+    purchase: Literal["on_demand", "spot"] = Field(
+        "on_demand", description="How the machine is bought. Spot machines may vanish."
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        description="Where models run: auto picks cuda, then mps, then cpu.",
+    )
+    torch_threads: int = Field(
+        0, ge=0, description="Torch threads per child; 0 divides the cores among the children."
+    )
+    slice_s: Seconds = Field(5.0, description="How long one drain task works before it ends, in seconds.")
+    heartbeat_s: Seconds = Field(5.0, description="Seconds between two heartbeats of a child.")
+    lease_ttl_s: Seconds = Field(
+        30.0, description="Seconds without a heartbeat after which a child's leases may be taken back."
+    )
+    max_crashes: int = Field(
+        3, gt=0, description="Worker deaths a job may be part of before it fails with worker_crashed."
+    )
+    memory_budget_mb: int = Field(
+        4096, gt=0, description="Models kept loaded per child, least recently used out first, in MiB."
+    )
+
+
+class Scheduler(_Group):
+    """Periodic work. Any number of schedulers may run: an advisory lock lets one work at a time."""
+
+    tick_s: Seconds = Field(1.0, description="Seconds between two rounds of rescue, promote, expire, sweep.")
+    prune_s: Seconds = Field(3600.0, description="Seconds between two rounds of pruning.")
+    retention_days: int = Field(
+        30, gt=0, description="Days a finished job stays. Its partition is dropped after: no way back."
+    )
+    idempotency_hours: int = Field(24, ge=24, description="Hours an Idempotency-Key is remembered.")
+
+
+class Settings(_Group):
+    """Everything a Headrace process may be told. Unknown `HEADRACE_*` names are errors."""
+
+    database_url: SecretStr = Field(description="postgresql://user:password@host:port/database")
+    redis_url: SecretStr = Field(description="redis:// or rediss:// URL of a Redis or Valkey server.")
+    secret_key: SecretStr = Field(
+        min_length=32,
+        description="Pepper of the API key hashes, 32 characters or more. Changing it revokes every key.",
+    )
+    database_pool: int = Field(10, gt=0, description="Connections one API process may open.")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+    metrics_dir: Path | None = Field(
+        None, description="Folder that the processes of one machine share for their metrics."
+    )
+    allow_local_webhooks: bool = Field(
+        False, description="Development only: callbacks may go to http and loopback addresses."
+    )
+    api: Api = Api()
+    worker: Worker = Worker()
+    scheduler: Scheduler = Scheduler()
+
+    @model_validator(mode="after")
+    def _urls_have_the_right_scheme(self) -> Self:
+        wrong = []
+        if not self.database_url.get_secret_value().startswith(("postgresql://", "postgres://")):
+            wrong.append("HEADRACE_DATABASE_URL must start with postgresql://")
+        if not self.redis_url.get_secret_value().startswith(("redis://", "rediss://")):
+            wrong.append("HEADRACE_REDIS_URL must start with redis:// or rediss://")
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+
+# Written by `headracectl up` for clients and tools; not settings of a server process.
+_NOT_SETTINGS = {"URL", "API_KEY", "FLOWER_URL", "STATE_DIR"}
+_GROUPS = {"API": Api, "WORKER": Worker, "SCHEDULER": Scheduler}
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read `HEADRACE_*` once. Raises `SettingsError` that lists every wrong value, with what would be right."""
+    tree: dict[str, object] = {}
+    for name, value in (os.environ if environ is None else environ).items():
+        if not name.startswith(PREFIX) or name.removeprefix(PREFIX) in _NOT_SETTINGS:
+            continue
+        key = name.removeprefix(PREFIX)
+        group, _, field = key.partition("_")
+        if group in _GROUPS and field:
+            branch = tree.setdefault(group.lower(), {})
+            assert isinstance(branch, dict)
+            branch[field.lower()] = value
+        else:
+            tree[key.lower()] = value
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        raise SettingsError(_report(error)) from None
+
+
+def _report(error: ValidationError) -> list[str]:
+    lines = []
+    for item in error.errors(include_url=False, include_input=False):
+        name = PREFIX + "_".join(str(part) for part in item["loc"]).upper()
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{name}: no such setting")
+        elif item["type"] == "missing":
+            lines.append(f"{name}: is required")
+        else:
+            lines.append(f"{name}: {item['msg']}" if item["loc"] else item["msg"])
+    return lines

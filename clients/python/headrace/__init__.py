@@ -1,0 +1,95 @@
+"""Headrace: submit inference jobs, then wait, stream or be called back.
+
+    from headrace import Client
+
+    output = Client().run("minilm", {"text": "a sentence"})
+
+Every name below is public and stays; everything else may change without notice.
+"""
+
+from headrace.catalog import Model, Models, Worker, Workers
+from headrace.client import Client
+from headrace.clock import Clock
+from headrace.errors import (
+    APIConnectionError,
+    APIError,
+    APITimeoutError,
+    AuthenticationError,
+    BadRequestError,
+    ConfigError,
+    ConflictError,
+    FieldError,
+    HeadraceError,
+    JobCanceled,
+    JobError,
+    JobExpired,
+    JobFailed,
+    NotFoundError,
+    PayloadTooLargeError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerError,
+    UnsupportedMediaTypeError,
+    ValidationError,
+    WaitTimeout,
+)
+from headrace.events import Event
+from headrace.job import Job
+from headrace.jobs import Jobs
+from headrace.types import (
+    Attempt,
+    Failure,
+    JobStatus,
+    Metrics,
+    Policy,
+    Priority,
+    Retry,
+    SubmitOptions,
+    Usage,
+    WebhookEvent,
+)
+from headrace.version import __version__
+
+__all__ = [
+    "APIConnectionError",
+    "APIError",
+    "APITimeoutError",
+    "Attempt",
+    "AuthenticationError",
+    "BadRequestError",
+    "Client",
+    "Clock",
+    "ConfigError",
+    "ConflictError",
+    "Event",
+    "Failure",
+    "FieldError",
+    "HeadraceError",
+    "Job",
+    "JobCanceled",
+    "JobError",
+    "JobExpired",
+    "JobFailed",
+    "JobStatus",
+    "Jobs",
+    "Metrics",
+    "Model",
+    "Models",
+    "NotFoundError",
+    "PayloadTooLargeError",
+    "PermissionDeniedError",
+    "Policy",
+    "Priority",
+    "RateLimitError",
+    "Retry",
+    "ServerError",
+    "SubmitOptions",
+    "UnsupportedMediaTypeError",
+    "Usage",
+    "ValidationError",
+    "WaitTimeout",
+    "WebhookEvent",
+    "Worker",
+    "Workers",
+    "__version__",
+]

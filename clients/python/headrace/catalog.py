@@ -1,0 +1,73 @@
+"""`client.models` and `client.workers`: what can be run, and what runs it."""
+
+from datetime import datetime
+from urllib.parse import quote
+
+from headrace.record import Record
+from headrace.transport import Transport
+
+
+class Model(Record):
+    """A model that jobs can name by its `id`. What the server says beyond that is in `raw`."""
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When it was registered."""
+        return self._moment("created")
+
+
+class Worker(Record):
+    """A worker process."""
+
+    @property
+    def pool(self) -> str | None:
+        """The named configuration it was started with."""
+        return self._raw.get("pool")
+
+    @property
+    def purchase(self) -> str | None:
+        """`on_demand`, or `spot` for a machine that may vanish."""
+        return self._raw.get("purchase")
+
+    @property
+    def state(self) -> str | None:
+        """`ready`, `draining`, `stopped` or `dead`."""
+        return self._raw.get("state")
+
+    @property
+    def heartbeat_at(self) -> datetime | None:
+        """When it was last heard of."""
+        return self._moment("heartbeat_at")
+
+
+class Models:
+    """What can be run."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def list(self) -> list[Model]:
+        """Every model that the tenant may run.
+
+        >>> [model.id for model in client.models.list()]
+        ['echo']
+        """
+        return [Model(raw) for raw in self._transport.request("GET", "/v1/models").data["data"]]
+
+    def get(self, model_id: str) -> Model:
+        """One model, by `name` or `name@version`. Raises `NotFoundError`."""
+        if model_id.strip(".") == "":
+            raise ValueError("a model id is needed")
+        path = f"/v1/models/{quote(model_id, safe='@')}"
+        return Model(self._transport.request("GET", path).data)
+
+
+class Workers:
+    """What runs it. Needs a key with the `admin` scope."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def list(self) -> list[Worker]:
+        """Every worker process the server has heard of lately."""
+        return [Worker(raw) for raw in self._transport.request("GET", "/v1/workers").data["data"]]

@@ -1,0 +1,34 @@
+"""`headrace models` and `headrace workers`."""
+
+import click
+
+from headrace.cli import output
+from headrace.cli.params import json_option
+from headrace.cli.session import Session, pass_session
+
+
+@click.command()
+@json_option
+@pass_session
+def models(session: Session, as_json: bool) -> None:
+    """List the models that jobs can name."""
+    found = session.client.models.list()
+    if as_json:
+        output.document([model.raw for model in found])
+        return
+    output.table(["MODEL", "CREATED"], [(m.id, output.ago(m.created_at)) for m in found])
+
+
+@click.command()
+@json_option
+@pass_session
+def workers(session: Session, as_json: bool) -> None:
+    """List the workers (needs a key with the admin scope)."""
+    found = session.client.workers.list()
+    if as_json:
+        output.document([worker.raw for worker in found])
+        return
+    output.table(
+        ["WORKER", "POOL", "PURCHASE", "STATE", "HEARTBEAT"],
+        [(w.id, w.pool, w.purchase, w.state, output.ago(w.heartbeat_at)) for w in found],
+    )

@@ -1,0 +1,80 @@
+"""Reading what was typed: ids, `key=value` pairs, JSON. Every error says what would be right."""
+
+import json
+import os
+import sys
+from typing import Any, BinaryIO, NoReturn
+
+import click
+
+
+class JobId(click.ParamType):
+    """`job_…`, so that another kind of id is caught before it is sent."""
+
+    name = "job_id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not str(value).startswith("job_"):
+            self.fail(f"{value!r} is not a job's id (job_…)", param, ctx)
+        return str(value)
+
+
+class Pair(click.ParamType):
+    """`key=value`; where `typed`, also `key:=json` for a value that is not text."""
+
+    name = "key=value"
+
+    def __init__(self, *, typed: bool = False) -> None:
+        self._typed = typed
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Any]:
+        key, equals, text = str(value).partition("=")
+        if not equals or not key.rstrip(":"):
+            self.fail(f"{value!r} is not key=value", param, ctx)
+        if self._typed and key.endswith(":"):
+            try:
+                return key[:-1], parse_json(os.fsencode(text))
+            except ValueError as error:
+                self.fail(f"{key}={text}: {error}", param, ctx)
+        return key, text
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+job_id = click.argument("job_id", metavar="ID", type=JobId())
+metadata_option = click.option(
+    "--metadata", metavar="KEY=VALUE", type=Pair(), multiple=True, help="May be repeated."
+)
+
+
+def parse_json(text: bytes) -> Any:
+    """Parse strictly: NaN and Infinity are no JSON. Raises `ValueError` that says where."""
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise ValueError(f"not JSON: {error.msg} ({place})") from None
+    except UnicodeDecodeError:
+        raise ValueError("not JSON: not UTF-8") from None
+    except RecursionError:
+        raise ValueError("not JSON we can read: nested too deep") from None
+
+
+def read_input(argument: str | None, file: BinaryIO | None, pairs: tuple[tuple[str, Any], ...]) -> Any:
+    """The job's input, from the one source that was given."""
+    if (argument is not None) + (file is not None) + bool(pairs) != 1:
+        raise click.UsageError("give the input once: as JSON, --input-file FILE, - or -i KEY=VALUE")
+    if pairs:
+        return dict(pairs)
+    if argument == "-":
+        file = sys.stdin.buffer
+    text = os.fsencode(argument or "") if file is None else file.read()
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        raise click.UsageError(f"the input is {error}") from None
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"not JSON: {constant} is no number there")

@@ -1,0 +1,27 @@
+"""Time and chance, in one place, so that tests can stop the one and fix the other."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where the client takes its time from. `now` is monotonic; `chance` is uniform in [0, 1)."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    chance: Callable[[], float] = random.random
+
+
+class Deadline:
+    """How much is left of a timeout that began when this was made. `None` never ends."""
+
+    def __init__(self, clock: Clock, timeout: float | None) -> None:
+        self._clock = clock
+        self._end = None if timeout is None else clock.now() + timeout
+
+    def left(self) -> float:
+        """Seconds left, infinite without a timeout, never negative."""
+        return float("inf") if self._end is None else max(0.0, self._end - self._clock.now())

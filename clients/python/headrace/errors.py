@@ -1,0 +1,181 @@
+"""The error tree on one screen. `HeadraceError` catches all that this package raises on purpose.
+
+    HeadraceError
+    ├── ConfigError                    no URL or no key, or one that can't be used
+    ├── APIConnectionError             no answer: refused, reset, DNS, TLS
+    │   └── APITimeoutError            no answer in time
+    ├── APIError                       the server answered, and it is not what was asked for
+    │   ├── BadRequestError            400
+    │   ├── AuthenticationError        401
+    │   ├── PermissionDeniedError      403
+    │   ├── NotFoundError              404  (also: someone else's)
+    │   ├── ConflictError              409
+    │   ├── PayloadTooLargeError       413
+    │   ├── UnsupportedMediaTypeError  415
+    │   ├── ValidationError            422  `errors` names each wrong field
+    │   ├── RateLimitError             429
+    │   └── ServerError                5xx
+    ├── JobError                       the job ended, but has no output
+    │   ├── JobFailed
+    │   ├── JobCanceled
+    │   └── JobExpired
+    └── WaitTimeout                    the job goes on; only the waiting ended
+
+No message ever holds the API key. Whatever the SDK retries was already retried when one is raised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headrace.job import Job
+
+
+class HeadraceError(Exception):
+    """Root of every error this package raises on purpose."""
+
+
+class ConfigError(HeadraceError):
+    """The server's URL or the API key is missing or can't be used."""
+
+
+class APIConnectionError(HeadraceError):
+    """The server could not be reached, or the connection broke before the answer was complete.
+
+    `retryable` is False where trying again can't help, such as a wrong certificate.
+    """
+
+    def __init__(self, message: str, retryable: bool = True) -> None:
+        self.retryable = retryable
+        super().__init__(message, retryable)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class APITimeoutError(APIConnectionError):
+    """The server did not answer within the client's `timeout`."""
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One wrong place in a request. `pointer` is a JSON pointer (RFC 6901) into the body."""
+
+    pointer: str
+    code: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.pointer}: {self.message}" if self.pointer else self.message
+
+
+class APIError(HeadraceError):
+    """The server answered with an error (RFC 9457 problem details).
+
+    `code` is stable and made for programs; `detail` is made for people. `retryable` is the server's
+    own opinion. `retry_after` is in seconds, where the server said when to come back.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        request_id: str | None = None,
+        errors: tuple[FieldError, ...] = (),
+        retryable: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.request_id = request_id
+        self.errors = errors
+        self.retryable = retryable
+        self.retry_after = retry_after
+        # All of it in `args`, so that the error survives pickling between processes.
+        super().__init__(status, code, detail, request_id, errors, retryable, retry_after)
+
+    def __str__(self) -> str:
+        fields = "; ".join(map(str, self.errors))
+        request = f" (request {self.request_id})" if self.request_id else ""
+        return f"{self.status} {self.code}: {fields or self.detail}{request}"
+
+
+class BadRequestError(APIError):
+    """400: the request could not be read."""
+
+
+class AuthenticationError(APIError):
+    """401: no key, or one that is unknown, revoked or expired."""
+
+
+class PermissionDeniedError(APIError):
+    """403: the key lacks the scope."""
+
+
+class NotFoundError(APIError):
+    """404: there is no such thing for this tenant."""
+
+
+class ConflictError(APIError):
+    """409: the state of the thing does not allow it."""
+
+
+class PayloadTooLargeError(APIError):
+    """413: the body is over a limit."""
+
+
+class UnsupportedMediaTypeError(APIError):
+    """415: the server does not read this content type or encoding."""
+
+
+class ValidationError(APIError):
+    """422: read, but not acceptable; `errors` names each wrong field."""
+
+
+class RateLimitError(APIError):
+    """429: over a limit of the key or the tenant; `retry_after` says when to come back."""
+
+
+class ServerError(APIError):
+    """5xx: the server's fault, or that of a proxy before it."""
+
+
+class JobError(HeadraceError):
+    """The job ended without an output. `job` has all that is known about it."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        super().__init__(job)
+
+    def __str__(self) -> str:
+        error = self.job.error
+        why = f": {error.get('code')}: {error.get('message')}" if error else ""
+        return f"{self.job.id} {self.job.status}{why}"
+
+
+class JobFailed(JobError):
+    """The model gave an error, or kept crashing its workers; `job.error` says which."""
+
+
+class JobCanceled(JobError):
+    """Someone canceled the job."""
+
+
+class JobExpired(JobError):
+    """The job was still queued when its `queue_ttl_s` was over."""
+
+
+class WaitTimeout(HeadraceError):
+    """The job had not ended in time. It goes on: `job.wait()` again, or `job.cancel()`."""
+
+    def __init__(self, job: Job, timeout: float) -> None:
+        self.job = job
+        self.timeout = timeout
+        super().__init__(job, timeout)
+
+    def __str__(self) -> str:
+        return f"{self.job.id} is still {self.job.status} after {self.timeout:g} s"

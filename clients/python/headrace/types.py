@@ -1,0 +1,83 @@
+"""The JSON objects of the API that stay dicts here: what is sent, and the parts of a job.
+
+A key that an older server does not send is missing, and one that a newer server adds is there.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias, TypedDict
+
+JobStatus: TypeAlias = Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
+Priority: TypeAlias = Literal["high", "normal", "low"]
+WebhookEvent: TypeAlias = Literal["started", "completed"]
+
+
+class Policy(TypedDict, total=False):
+    """How long a job may queue and run, in seconds."""
+
+    queue_ttl_s: float
+    execution_timeout_s: float
+
+
+class Retry(TypedDict, total=False):
+    """How the model's own errors are retried. Worker loss is counted apart and costs no attempt."""
+
+    max_attempts: int
+    initial_delay_ms: int
+    max_delay_ms: int
+
+
+class SubmitOptions(TypedDict, total=False):
+    """What `Client.run` passes on to `Client.submit`."""
+
+    version: str | None
+    priority: Priority | None
+    webhook: str | None
+    webhook_events_filter: Sequence[WebhookEvent] | None
+    policy: Policy | None
+    retry: Retry | None
+    use_case: str | None
+    metadata: Mapping[str, str] | None
+    idempotency_key: str | None
+
+
+class Failure(TypedDict, total=False):
+    """Why a job failed. `code` is stable and made for programs."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+class Attempt(TypedDict, total=False):
+    """One run of a job on one worker."""
+
+    attempt: int
+    outcome: str
+    error_code: str | None
+    pool: str | None
+    purchase: str | None
+    device: str | None
+    started_at: str
+    ended_at: str
+
+
+class Metrics(TypedDict, total=False):
+    """Where a job's time went, in seconds."""
+
+    queue_time: float | None
+    run_time: float | None
+    total_time: float | None
+    batch_size: int | None
+
+
+class Usage(TypedDict, total=False):
+    """What a job took."""
+
+    units: int | None
+    unit: str | None
+    device: str | None
+    device_seconds: float | None
+
+
+Json: TypeAlias = Any
+"""A model's input or output: whatever JSON its schema says."""

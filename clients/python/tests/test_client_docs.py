@@ -1,0 +1,53 @@
+"""Every example in the docstrings and in the README runs."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import headrace
+from headrace import Client
+from headrace.cli.root import cli
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+MODULES = [
+    importlib.import_module(found.name) for found in pkgutil.walk_packages(headrace.__path__, "headrace.")
+]
+
+
+def _examples():
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    for module in MODULES:
+        yield from (found for found in finder.find(module) if found.examples)
+
+
+@pytest.mark.parametrize("example", _examples(), ids=lambda example: example.name)
+def test_docstring(example, live):
+    with Client() as client:
+        for _ in range(2):
+            client.run("echo", {})
+        example.globs["client"] = client
+        report: list[str] = []
+        failed, _ = doctest.DocTestRunner().run(example, out=report.append)
+    assert not failed, "".join(report)
+
+
+def test_the_readmes_python_runs(live, capsys):
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    scope: dict[str, object] = {}
+    for block in blocks:
+        exec(block, scope)
+    assert "model_error" in capsys.readouterr().out
+
+
+def test_the_readmes_commands_run(live):
+    commands = re.findall(r"^\$ headrace (.*)$", README, re.MULTILINE)
+    assert len(commands) == 4
+    for command in commands:
+        done = CliRunner().invoke(cli, shlex.split(command))
+        assert done.exit_code == 0, f"{command}: {done.output}"

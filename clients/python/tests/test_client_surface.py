@@ -1,0 +1,85 @@
+"""What users may import and call is written down here: a change of it fails on purpose."""
+
+import inspect
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import headrace
+
+EXPORTED = """
+    APIConnectionError APIError APITimeoutError Attempt AuthenticationError BadRequestError Client
+    Clock ConfigError ConflictError Event Failure FieldError HeadraceError Job JobCanceled JobError
+    JobExpired JobFailed JobStatus Jobs Metrics Model Models NotFoundError PayloadTooLargeError
+    PermissionDeniedError Policy Priority RateLimitError Retry ServerError SubmitOptions
+    UnsupportedMediaTypeError Usage ValidationError WaitTimeout WebhookEvent Worker Workers
+    __version__
+""".split()
+
+MEMBERS = {
+    headrace.Client: "base_url close run submit",
+    headrace.Job: """attempts batch_id cancel completed_at created_at custom_id delete done error eta_s
+        expires_at id input metadata metrics model output queue_position raw refresh result retry
+        retry_of started_at status status_reason stream urls usage use_case version wait""",
+    headrace.Jobs: "cancel create delete fetch follow get list retry",
+    headrace.Models: "get list",
+    headrace.Model: "created_at id raw",
+    headrace.Workers: "list",
+    headrace.Worker: "heartbeat_at id pool purchase raw state",
+}
+
+SIGNATURES = {
+    headrace.Client: "base_url api_key timeout max_retries clock",
+    headrace.Client.run: "self model input timeout options",
+    headrace.Client.submit: """self model input version priority webhook webhook_events_filter policy
+        retry use_case metadata idempotency_key wait""",
+    headrace.Jobs.list: """self status model created_after created_before metadata after limit""",
+    headrace.Job.wait: "self timeout",
+}
+
+
+def test_the_exported_names_are_these():
+    assert sorted(headrace.__all__) == sorted(EXPORTED)
+    assert all(hasattr(headrace, name) for name in EXPORTED)
+
+
+@pytest.mark.parametrize("owner", MEMBERS, ids=lambda owner: owner.__name__)
+def test_the_public_members_are_these(owner):
+    public = {name for name in dir(owner) if not name.startswith("_")}
+    assert public == set(MEMBERS[owner].split())
+
+
+@pytest.mark.parametrize("function", SIGNATURES, ids=lambda function: function.__qualname__)
+def test_the_parameters_are_these(function):
+    assert list(inspect.signature(function).parameters) == SIGNATURES[function].split()
+
+
+def test_everything_public_says_what_it_promises_and_has_types():
+    for owner, names in MEMBERS.items():
+        for name in names.split():
+            member = inspect.getattr_static(owner, name)
+            function = member.fget if isinstance(member, property) else member
+            assert function.__doc__, f"{owner.__name__}.{name} has no docstring"
+            assert "return" in function.__annotations__, f"{owner.__name__}.{name} has no types"
+    assert (Path(headrace.__file__).parent / "py.typed").exists()
+
+
+def test_client_has_the_collections():
+    client = headrace.Client("http://127.0.0.1:1", "hr_x_y")
+    assert isinstance(client.jobs, headrace.Jobs)
+    assert isinstance(client.models, headrace.Models)
+    assert isinstance(client.workers, headrace.Workers)
+
+
+def test_one_version():
+    assert headrace.__version__ == version("headrace-client")
+
+
+def test_the_client_imports_neither_the_server_nor_the_workers():
+    package = Path(headrace.__file__).parent
+    for module in package.rglob("*.py"):
+        for line in module.read_text().splitlines():
+            words = line.split()
+            if words[:1] in (["import"], ["from"]):
+                assert words[1].split(".")[0] not in ("app", "workers"), f"{module}: {line}"

@@ -1,0 +1,104 @@
+"""One Postgres and one Valkey for a whole test session: those of the embedded stack, unsupervised.
+
+They die with pytest, however it ends.
+"""
+
+import contextlib
+import itertools
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+
+from app.embedded import leftovers, reach, valkey
+from app.embedded.ports import Ports
+from app.embedded.postgres import TUNING, Postgres
+from app.embedded.program import Program
+from tests.support.waiting import wait_until
+
+_PASSWORD = "for-tests-only"
+
+# Tests may lose their database with the machine; nobody else's Postgres runs like this.
+_FAST = {**TUNING, "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A server, and how to make and drop databases in it."""
+
+    server: Postgres
+    port: int
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def admin_url(self) -> str:
+        """The superuser's URL of the maintenance database."""
+        return self.url("postgres")
+
+    def url(self, database: str) -> str:
+        """The superuser's URL of `database`."""
+        return self.server.url(self.port, database)
+
+    def execute(self, statement: str) -> None:
+        """Run an administrator's statement."""
+        with psycopg.connect(self.admin_url, autocommit=True) as connection:
+            connection.execute(statement)
+
+    @contextlib.contextmanager
+    def database(self, template: str = "template1") -> Iterator[str]:
+        """The URL of a new database, a copy of `template`; dropped at the end with its connections."""
+        name = f"test_{next(self._numbers)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        try:
+            yield self.url(name)
+        finally:
+            self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextlib.contextmanager
+def postgres(folder: Path) -> Iterator[PostgresServer]:
+    """A running Postgres with its data under `folder`."""
+    server = Postgres(folder / "postgres", _PASSWORD)
+    server.prepare(_FAST)
+    port = Ports().take()
+    with _running(server.program(port), folder / "postgres.log"):
+        running = PostgresServer(server, port)
+        wait_until(lambda: reach.postgres(running.admin_url) is None, 30, "Postgres")
+        yield running
+
+
+@contextlib.contextmanager
+def redis(folder: Path) -> Iterator[str]:
+    """The URL of a running Valkey."""
+    port = Ports().take()
+    with _running(valkey.program(folder, port, _PASSWORD), folder / "valkey.log"):
+        url = valkey.url(port, _PASSWORD)
+        wait_until(lambda: reach.valkey(url) is None, 30, "Valkey")
+        yield url
+
+
+@contextlib.contextmanager
+def _running(program: Program, log: Path) -> Iterator[None]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            program.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **leftovers.mark(log.parent)},
+            # Ctrl-C is for pytest, whose teardown still needs the servers.
+            start_new_session=True,
+        )
+    try:
+        yield
+    finally:
+        process.send_signal(program.stop_signal)
+        try:
+            process.wait(program.stop_wait_s)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()

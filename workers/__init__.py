@@ -1,0 +1,1 @@
+"""The machinery that runs jobs: Celery children that claim, batch, infer, settle and notify."""

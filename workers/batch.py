@@ -1,0 +1,25 @@
+"""batch: `ClaimedJob`s become micro-batches. The model reads each input; one it refuses fails alone."""
+
+from collections.abc import Sequence
+
+from app.domain.batching import form
+from app.domain.stages import ClaimedJob, MicroBatch, Outcome, PreparedJob
+from workers.runners.base import Runner
+from workers.verdicts import verdict_of
+
+
+def batch(jobs: Sequence[ClaimedJob], runner: Runner) -> tuple[list[MicroBatch], list[Outcome]]:
+    """Micro-batches of near-equal sizes, and the outcomes of jobs whose input the model refused."""
+    prepared: list[PreparedJob] = []
+    refused: list[Outcome] = []
+    for job in jobs:
+        try:
+            value, units = runner.read(job.input)
+        except Exception as error:  # the model's own validators may raise anything
+            refused.append(Outcome(job, verdict_of(error)))
+        else:
+            prepared.append(PreparedJob(job, value, units))
+    micro_batches = form(
+        prepared, max_items=runner.max_items, max_units=runner.spec.max_batch_units
+    )
+    return micro_batches, refused

@@ -1,0 +1,27 @@
+"""claim: a doorbell becomes `ClaimedJob`s, each under a lease with a fencing epoch."""
+
+from sqlalchemy import Engine
+
+from app.db import claim as sql
+from app.domain.lanes import Lane
+from app.domain.model import ModelVersion
+from app.domain.stages import ClaimedJob, WorkerIdentity
+
+WINDOWS = 2
+"""Batches' worth of jobs in one window: enough to sort by size, few enough to leave for other children."""
+
+
+def window_size(max_items: int) -> int:
+    """How many jobs one claim may take."""
+    return WINDOWS * max_items
+
+
+def claim(
+    engine: Engine, worker: WorkerIdentity, version: ModelVersion, lane: Lane, window: int
+) -> list[ClaimedJob]:
+    """Lease up to `window` ready jobs of this version and lane, most urgent first.
+
+    From here until settle the worker's row names them as in hand: if this process dies, they are the
+    suspects. Preparing them may take as long as running one batch.
+    """
+    return sql.claim(engine, worker.id, version.id, lane, window, version.spec.execution_timeout_s)

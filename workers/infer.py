@@ -1,0 +1,66 @@
+"""infer: a micro-batch becomes one `Outcome` per job. One bad input fails alone."""
+
+import time
+from collections.abc import Callable
+
+from app.domain.model import Context
+from app.domain.stages import Canceled, Failed, MicroBatch, Outcome, PreparedJob, Succeeded
+from workers.runners.base import Ran, Runner
+from workers.runners.device import is_out_of_memory
+from workers.verdicts import verdict_of
+
+
+def infer(
+    micro_batch: MicroBatch,
+    runner: Runner,
+    context_for: Callable[[tuple[PreparedJob, ...]], Context],
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[Outcome]:
+    """Run the micro-batch; where it raises, halve it until the guilty item stands alone.
+
+    A device that runs out of memory halves it too, and the runner remembers the size that was too much.
+    """
+    return _run(micro_batch.jobs, runner, context_for, clock)
+
+
+def _run(
+    jobs: tuple[PreparedJob, ...],
+    runner: Runner,
+    context_for: Callable[[tuple[PreparedJob, ...]], Context],
+    clock: Callable[[], float],
+) -> list[Outcome]:
+    started = clock()
+    try:
+        ran = runner.run([prepared.value for prepared in jobs], context_for(jobs))
+    except Exception as error:
+        if is_out_of_memory(error):
+            runner.shrink(len(jobs))
+        if len(jobs) == 1:
+            return [_outcome(jobs[0], verdict_of(error), 1, clock() - started, clock() - started)]
+        half = len(jobs) // 2
+        return _run(jobs[:half], runner, context_for, clock) + _run(
+            jobs[half:], runner, context_for, clock
+        )
+    return _outcomes(jobs, ran, clock() - started)
+
+
+def _outcomes(jobs: tuple[PreparedJob, ...], ran: Ran, run_s: float) -> list[Outcome]:
+    total = sum(prepared.units for prepared in jobs)
+    return [
+        _outcome(
+            prepared,
+            Canceled() if output is None
+            else verdict_of(output) if isinstance(output, Exception)
+            else Succeeded(output),
+            len(jobs),
+            run_s,
+            ran.device_s * prepared.units / total,
+        )
+        for prepared, output in zip(jobs, ran.outputs, strict=True)
+    ]
+
+
+def _outcome(
+    prepared: PreparedJob, verdict: Succeeded | Failed | Canceled, size: int, run_s: float, device_s: float
+) -> Outcome:
+    return Outcome(prepared.job, verdict, size, prepared.units, run_s, device_s)

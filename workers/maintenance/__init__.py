@@ -1,0 +1,4 @@
+"""Periodic work, each kind a named service: rescue, promote, expire, sweep, prune.
+
+All of it is idempotent and guarded by an advisory lock, so any number of schedulers may run.
+"""

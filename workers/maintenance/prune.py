@@ -1,0 +1,35 @@
+"""prune: make the partitions of the days ahead, drop those past retention, forget what is old."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from sqlalchemy import Engine
+
+from app.db import partitions, upkeep
+from app.db.engine import transaction
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Retention drops whole days, never rows."""
+
+    engine: Engine
+    retention_days: int
+    idempotency_hours: int
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def run_once(self) -> int:
+        """Returns how many partitions were dropped."""
+        now = self.clock()
+        with transaction(self.engine) as connection:
+            partitions.ensure(connection, now)
+            dropped = partitions.drop_before(connection, now - timedelta(days=self.retention_days))
+        keys = upkeep.forget_idempotency_keys(self.engine, self.idempotency_hours)
+        workers = upkeep.forget_workers(self.engine)
+        if dropped or keys or workers:
+            log.info("prune.done", partitions=dropped, idempotency_keys=keys, workers=workers)
+        return len(dropped)

@@ -1,0 +1,39 @@
+"""rescue: find dead workers, and bring what they held back to the queue."""
+
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import Engine
+
+from app.db import rescue as sql
+from app.domain.states import JobStatus
+from workers.notify import Notifier
+
+log = structlog.get_logger()
+
+DEADLINE_GRACE_S = 10.0
+"""A child's own watchdog ends it at its batch's deadline; only one that could not is found here."""
+
+
+@dataclass(frozen=True)
+class Rescue:
+    """Declares dead whoever is silent or stuck, then takes their leases."""
+
+    engine: Engine
+    notifier: Notifier
+    lease_ttl_s: float
+    max_crashes: int
+
+    def run_once(self) -> int:
+        """Returns how many jobs were taken from dead workers."""
+        for worker in sql.bury(self.engine, self.lease_ttl_s, DEADLINE_GRACE_S):
+            log.warning("rescue.worker_dead", worker=worker.name, cause=worker.cause)
+        taken = 0
+        for worker_id in sql.orphaned_workers(self.engine):
+            jobs = sql.rescue(self.engine, worker_id, self.max_crashes)
+            taken += len(jobs)
+            ended = [job.id for job in jobs if job.status is not JobStatus.QUEUED]
+            self.notifier.changed(ended)
+            if jobs:
+                log.warning("rescue.jobs", worker_id=str(worker_id), jobs=len(jobs), ended=len(ended))
+        return taken

@@ -1,0 +1,77 @@
+"""The loop that runs the services, one scheduler at a time."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy import Engine
+
+from app.db import upkeep
+from app.errors import Unavailable
+
+log = structlog.get_logger()
+
+# Any fixed number; it names "periodic work of Headrace" among the advisory locks of this database.
+LOCK = 0x48455344
+
+
+@dataclass
+class Every:
+    """One service and how often it runs, in seconds."""
+
+    name: str
+    seconds: float
+    run_once: Callable[[], int]
+    due_at: float = field(default=0.0)
+
+
+class Scheduler:
+    """Runs what is due, in the given order, while it holds the lock."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        services: list[Every],
+        tick_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine = engine
+        self._services = services
+        self._tick_s = tick_s
+        self._clock = clock
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop` is set. Postgres being away is logged once, and waited out."""
+        away = False
+        while not stop.is_set():
+            try:
+                self.tick()
+                if away:
+                    log.info("scheduler.database_back")
+                away = False
+            except Unavailable as error:
+                if not away:
+                    log.warning("scheduler.database_away", reason=str(error))
+                away = True
+            stop.wait(self._tick_s)
+
+    def tick(self) -> dict[str, int]:
+        """Run every service that is due. Returns name → count of what each did; empty without the lock."""
+        done: dict[str, int] = {}
+        with upkeep.only_one(self._engine, LOCK) as ours:
+            if not ours:
+                return done
+            for service in self._services:
+                if self._clock() < service.due_at:
+                    continue
+                service.due_at = self._clock() + service.seconds
+                try:
+                    done[service.name] = service.run_once()
+                except Unavailable:
+                    raise
+                except Exception:
+                    # One service's bug must not stop the others: a rescue is worth more than a prune.
+                    log.exception("scheduler.service_failed", service=service.name)
+        return done

@@ -1,0 +1,183 @@
+"""claim → batch → infer → settle → notify on one page: what a child does when a doorbell rings.
+
+    clear the flag ─► claim a window ─► (more left? ring, so that other children start)
+          ▲               │
+          │               ▼
+          │            batch ─► for each micro-batch: infer ─► settle ─► notify
+          │               │
+          └─ slice over, work left: ring again, end ◄─┘
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from app.broker.ring import doorbell_for
+from app.db import cancel, workers
+from app.domain.lanes import Lane, queue_name
+from app.domain.model import ModelVersion
+from app.domain.stages import Canceled, ClaimedJob, Doorbell, Failed, MicroBatch, Outcome, PreparedJob, Released
+from app.domain.states import Reason
+from app.errors import Unavailable
+from workers.batch import batch
+from workers.child import Child
+from workers.claim import claim, window_size
+from workers.context import BatchContext
+from workers.infer import infer
+from workers.runners.base import Runner
+from workers.runners.local import LoadFailed
+from workers.settle import settle
+from workers.watchdog import guarded
+
+
+SETTLE_RETRY_S = 0.5
+
+
+@dataclass
+class DrainReport:
+    """What a drain did; Flower shows it as the task's result."""
+
+    model: str
+    version: str
+    queue: str
+    jobs: int = 0
+    batches: list[int] = field(default_factory=list)
+    ended: str = "empty"
+    """Why it ended: `empty`, `slice`, `drain`, `yield` or `load_failed`."""
+
+    def as_result(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
+    """Work off ready jobs of one version and lane until none is left or the slice is over.
+
+    Whatever goes wrong here, no lease stays with a child that does not work on it: the child starts
+    over under a new identity, and what the old one held is rescued without a charge.
+    """
+    child.ensure_announced()
+    try:
+        return _drain(child, version, lane)
+    except BaseException:
+        child.abandon()
+        raise
+
+
+def _drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
+    spec = version.spec
+    bell = doorbell_for(version, lane, child.settings.slice_s)
+    report = DrainReport(spec.name, spec.version, queue_name(spec.device, lane))
+    child.ringer.clear(version.id, report.queue)
+    try:
+        runner = child.runners.get(version)
+    except LoadFailed as error:
+        return _fail_to_load(child, version, lane, str(error), report)
+    until = child.clock() + child.settings.slice_s
+    while True:
+        reason = _why_stop(child, bell, until)
+        if reason:
+            # Somebody else, or this child later, should go on.
+            child.ringer.ring(bell)
+            report.ended = reason
+            return report
+        window = window_size(runner.max_items)
+        claimed = claim(child.engine, child.identity, version, lane, window)
+        if not claimed:
+            return report
+        if len(claimed) == window:
+            child.ringer.ring(bell)
+        _work_off(child, bell, runner, claimed, until, report)
+
+
+def _work_off(
+    child: Child, bell: Doorbell, runner: Runner, claimed: list[ClaimedJob], until: float, report: DrainReport
+) -> None:
+    started = child.clock()
+    with guarded(runner.spec.execution_timeout_s):
+        micro_batches, refused = batch(claimed, runner)
+    finish(child, refused)
+    # The claim marked the whole window as in hand. That is exact when it is one micro-batch with the
+    # usual deadline, begun at once: then a round trip is saved.
+    marked = (
+        len(micro_batches) == 1
+        and not refused
+        and micro_batches[0].deadline_s == runner.spec.execution_timeout_s
+        and child.clock() - started < 1.0
+    )
+    for index, planned in enumerate(micro_batches):
+        if index and _why_stop(child, bell, until):
+            left = [prepared.job for later in micro_batches[index:] for prepared in later.jobs]
+            finish(child, [Outcome(job, Released(Reason.PREEMPTED)) for job in left])
+            return
+        micro_batch = _without_canceled(child, planned) if index else planned
+        if micro_batch is None:
+            continue
+        if not marked:
+            ids = [prepared.job.id for prepared in micro_batch.jobs]
+            workers.mark(child.engine, child.identity.id, ids, micro_batch.deadline_s)
+        with guarded(micro_batch.deadline_s):
+            outcomes = infer(micro_batch, runner, _context_for(child))
+        finish(child, outcomes)
+        report.jobs += len(outcomes)
+        report.batches.append(len(outcomes))
+
+
+def finish(child: Child, outcomes: Sequence[Outcome]) -> None:
+    """settle, then notify: who is woken finds the result.
+
+    Results are dear, and a restart of Postgres takes seconds: keep trying for most of a lease's life.
+    Trying again is safe, since a settle that was committed without our hearing of it removes no lease twice.
+    """
+    patience = child.clock() + child.settings.lease_ttl_s * 0.8
+    while True:
+        try:
+            child.notifier.settled(settle(child.engine, child.identity, outcomes))
+            return
+        except Unavailable:
+            if child.clock() >= patience:
+                raise
+            time.sleep(SETTLE_RETRY_S)
+
+
+def _without_canceled(child: Child, planned: MicroBatch) -> MicroBatch | None:
+    """The micro-batch without jobs that somebody canceled while earlier ones ran."""
+    asked = cancel.asked(child.engine, child.identity.id)
+    if not asked:
+        return planned
+    finish(child, [Outcome(prepared.job, Canceled()) for prepared in planned.jobs if prepared.job.id in asked])
+    left = tuple(prepared for prepared in planned.jobs if prepared.job.id not in asked)
+    return MicroBatch(left) if left else None
+
+
+def _why_stop(child: Child, bell: Doorbell, until: float) -> str | None:
+    if child.draining():
+        return "drain"
+    if child.clock() >= until:
+        return "slice"
+    # A batch-lane drain makes room at a micro-batch border when somebody is waiting for an answer.
+    if (
+        bell.lane is Lane.BATCH
+        and queue_name(bell.device, Lane.INTERACTIVE) in child.identity.queues
+        and child.ringer.rung(bell.device, Lane.INTERACTIVE)
+    ):
+        return "yield"
+    return None
+
+
+def _context_for(child: Child) -> Callable[[tuple[PreparedJob, ...]], BatchContext]:
+    return lambda jobs: BatchContext(child.engine, child.notifier, child.identity.id, jobs)
+
+
+def _fail_to_load(
+    child: Child, version: ModelVersion, lane: Lane, message: str, report: DrainReport
+) -> DrainReport:
+    """Each job learns why, and comes back after its own backoff: another worker, or a later load, may do."""
+    window = window_size(version.spec.max_batch_items)
+    while claimed := claim(child.engine, child.identity, version, lane, window):
+        failed = Failed("model_load_failed", message, retryable=True)
+        finish(child, [Outcome(job, failed) for job in claimed])
+        report.jobs += len(claimed)
+    report.ended = "load_failed"
+    return report
+

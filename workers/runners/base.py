@@ -1,0 +1,38 @@
+"""The runner interface: one suite in tests/conformance holds every implementation to it."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from app.domain.model import Context, ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """One micro-batch's outputs, as JSON text or the exception that stands for one, and the device's time."""
+
+    outputs: list[bytes | Exception | None]
+    """One per input, in order. `None`: the item was canceled and the model stopped."""
+    device_s: float
+
+
+class Runner(Protocol):
+    """A loaded model version, ready to run."""
+
+    spec: ModelSpec
+    max_items: int
+    """The largest micro-batch it takes; shrinks for good when the device runs out of memory."""
+
+    def read(self, value: Any) -> tuple[Any, int]:
+        """The model's own `Input` of a job's input, and its size in units (at least 1).
+
+        Raises `JobError` with code `invalid_input` when the model refuses it.
+        """
+
+    def run(self, values: list[Any], context: Context) -> Ran:
+        """One forward pass over values from `read`. Raises what the model raises."""
+
+    def shrink(self, size: int) -> None:
+        """The device ran out of memory at `size` items: free what can be freed and take fewer from now on."""
+
+    def close(self) -> None:
+        """Let go of the model's memory."""

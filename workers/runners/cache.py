@@ -1,0 +1,72 @@
+"""The models a child keeps loaded: least recently used out first, under a memory budget."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from app.domain.model import ModelSpec, ModelVersion
+from workers.runners.base import Runner
+from workers.runners.local import LoadFailed
+
+RETRY_LOAD_S = 5.0
+"""A model that failed to load is not tried again sooner: loading may be slow, and others wait."""
+
+
+class RunnerCache:
+    """Loads on demand. A failed load is remembered for a while and shown by `status()`."""
+
+    def __init__(
+        self,
+        load: Callable[[ModelSpec], Runner],
+        budget_mb: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._load = load
+        self._budget_mb = budget_mb
+        self._clock = clock
+        self._loaded: OrderedDict[int, Runner] = OrderedDict()
+        self._failed: dict[int, tuple[ModelSpec, str, float]] = {}
+
+    def get(self, version: ModelVersion) -> Runner:
+        """The loaded version. Raises `LoadFailed`."""
+        runner = self._loaded.get(version.id)
+        if runner is not None and runner.spec == version.spec:
+            self._loaded.move_to_end(version.id)
+            return runner
+        failure = self._failed.get(version.id)
+        if failure is not None and self._clock() < failure[2]:
+            raise LoadFailed(failure[1])
+        stale = self._loaded.pop(version.id, None)
+        if stale is not None:
+            stale.close()
+        self._make_room(version.spec.memory_mb)
+        try:
+            runner = self._load(version.spec)
+        except LoadFailed as error:
+            self._failed[version.id] = (version.spec, str(error), self._clock() + RETRY_LOAD_S)
+            raise
+        self._failed.pop(version.id, None)
+        self._loaded[version.id] = runner
+        return runner
+
+    def status(self) -> dict[str, Any]:
+        """`{"minilm@1": {"state": "loaded"}, "broken@1": {"state": "failed", "error": …}}`."""
+        # Copies: the heartbeat reads this while the child's main thread loads and drops models.
+        loaded = {_label(runner.spec): {"state": "loaded"} for runner in list(self._loaded.values())}
+        failed = {
+            _label(spec): {"state": "failed", "error": message[:500]}
+            for spec, message, _ in list(self._failed.values())
+        }
+        return {**loaded, **failed}
+
+    def _make_room(self, needed_mb: int) -> None:
+        used = sum(runner.spec.memory_mb for runner in self._loaded.values())
+        while self._loaded and used + needed_mb > self._budget_mb:
+            _, oldest = self._loaded.popitem(last=False)
+            used -= oldest.spec.memory_mb
+            oldest.close()
+
+
+def _label(spec: ModelSpec) -> str:
+    return f"{spec.name}@{spec.version}"

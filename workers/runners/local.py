@@ -1,0 +1,108 @@
+"""Runs a model class in this process: prepare (CPU) → forward (device) → finish (CPU)."""
+
+import gc
+import time
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from app.domain.model import Context, Model, ModelSpec
+from app.errors import JobError
+from app.intake.source import load_class, sha256_of, source_file
+from workers.runners import device as devices
+from workers.runners.base import Ran
+
+
+class LoadFailed(Exception):
+    """The model could not be loaded here; the message says why, in one line."""
+
+
+class LocalRunner:
+    """See `Runner`. Checks what the model returns: one output per input, each valid, each JSON."""
+
+    def __init__(self, spec: ModelSpec, model: Model, device: str) -> None:
+        self.spec = spec
+        self.max_items = spec.max_batch_items
+        self._model = model
+        self._device = device
+
+    @classmethod
+    def load(cls, spec: ModelSpec, device: str) -> "LocalRunner":
+        """Import the registered class, make sure that it is the code that was registered, load weights.
+
+        Raises `LoadFailed`, whatever the model's code raised.
+        """
+        try:
+            model_class = load_class(spec.source)
+            if sha256_of(source_file(model_class)) != spec.source_sha256:
+                raise LoadFailed(f"{spec.source} is not the code that was registered as {spec.version}")
+            model = model_class()
+            model.load(device)
+        except LoadFailed:
+            raise
+        except Exception as error:
+            raise LoadFailed(f"{type(error).__name__}: {error}") from error
+        return cls(spec, model, device)
+
+    def read(self, value: Any) -> tuple[Any, int]:
+        try:
+            parsed = self._model.Input.model_validate(value)
+        except ValidationError as error:
+            raise JobError("invalid_input", _first_problem(error)) from None
+        units = self._model.measure(parsed)
+        if not isinstance(units, int) or units < 1:
+            raise JobError("model_error", f"measure() returned {units!r}, not a whole number above 0")
+        return parsed, units
+
+    def run(self, values: list[Any], context: Context) -> Ran:
+        prepared = self._model.prepare(values)
+        started = time.perf_counter()
+        raw = self._model.forward(prepared, context)
+        devices.synchronize(self._device)
+        device_s = time.perf_counter() - started
+        outputs = self._model.finish(raw)
+        if len(outputs) != len(values):
+            raise JobError("model_error", f"the model returned {len(outputs)} outputs for {len(values)} inputs")
+        return Ran([self._encode(output) for output in outputs], device_s)
+
+    def shrink(self, size: int) -> None:
+        self.max_items = max(1, size // 2)
+        devices.empty_cache(self._device)
+
+    def close(self) -> None:
+        del self._model
+        gc.collect()
+        devices.empty_cache(self._device)
+
+    def _encode(self, output: Any) -> bytes | Exception | None:
+        if output is None or isinstance(output, Exception):
+            return output
+        try:
+            valid = self._model.Output.model_validate(output)
+            encoded = valid.__pydantic_serializer__.to_json(valid, inf_nan_mode="constants")
+        except ValidationError as error:
+            return JobError("invalid_output", _first_problem(error))
+        except Exception as error:  # a serializer of the user's own may raise anything
+            return JobError("invalid_output", f"{type(error).__name__}: {error}")
+        # NaN and Infinity are not JSON; orjson is asked only where one may be.
+        if (b"NaN" in encoded or b"Infinity" in encoded) and not _is_json(encoded):
+            return JobError("invalid_output", "the output holds NaN or Infinity, which JSON can't carry")
+        return encoded
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    pointer = "/".join(str(part) for part in first["loc"])
+    more = error.error_count() - 1
+    return f"/{pointer}: {first['msg']}" + (f" (and {more} more)" if more else "")
+
+
