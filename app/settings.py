@@ -26,10 +26,19 @@ class _Group(BaseModel):
 class Api(_Group):
     """The HTTP edge."""
 
+    bind: str = Field("127.0.0.1:8000", description="Address and port that gunicorn listens on.")
+    processes: int = Field(
+        0, ge=0, le=256, description="API processes; 0 is one per core, two at most: Postgres is the limit."
+    )
+    public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/?#\s]+$",
+        description="How clients reach this server, for the URLs in answers; the request's Host if absent.",
+    )
     max_body_bytes: Bytes = Field(
         4 * 1024 * 1024, description="Largest accepted body, before and after decompression."
     )
-    max_json_depth: int = Field(64, gt=0, le=500, description="Deepest accepted JSON nesting.")
+    max_json_depth: int = Field(64, gt=0, le=200, description="Deepest accepted JSON nesting.")
     max_wait_s: int = Field(60, gt=0, le=600, description="Longest `Prefer: wait`, in seconds.")
     max_waiters: int = Field(
         2000, gt=0, description="Long-polls and streams one API process holds open at a time."

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
-from sqlalchemy import Engine
+from app.db.engine import Engine
 
 from app.broker.ring import Ringer
 from app.db import workers

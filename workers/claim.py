@@ -1,6 +1,6 @@
 """claim: a doorbell becomes `ClaimedJob`s, each under a lease with a fencing epoch."""
 
-from sqlalchemy import Engine
+from app.db.engine import Engine
 
 from app.db import claim as sql
 from app.domain.lanes import Lane

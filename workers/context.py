@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from uuid import UUID
 
-from sqlalchemy import Engine
+from app.db.engine import Engine
 
 from app.db import cancel, progress
 from app.domain.stages import PreparedJob

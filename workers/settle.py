@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 
 import orjson
-from sqlalchemy import Engine
+from app.db.engine import Engine
 
 from app.db import settle as sql
 from app.db.settle import Settlement

@@ -145,29 +145,32 @@ class Wakeups:
         while not self._closing.is_set():
             try:
                 self._hear()
-            except (redis.RedisError, OSError) as error:
-                if failures == 0:
-                    _log.warning("wakeups.deaf", reason=type(error).__name__)
-                failures = 1 if self._hearing.is_set() else failures + 1
             except Exception as error:  # a listener that dies would make every waiter poll for ever
-                _log.error("wakeups.failed", exc_info=error)
+                failures = 0 if self._hearing.is_set() else failures
+                if failures == 0:
+                    _log.warning("wakeups.deaf", exc_info=error)
                 failures += 1
             self._hearing.clear()
-            self._closing.wait(min(_LONGEST_BACKOFF_S, 0.1 * 2 ** min(failures, 10)) * (0.5 + random()))  # noqa: S311
+            pause = min(_LONGEST_BACKOFF_S, 0.1 * 2 ** min(failures, 10))
+            self._closing.wait(pause * (0.5 + random()))  # noqa: S311
 
     def _hear(self) -> None:
         client = make_client(self._url, socket_keepalive=True)
         try:
             with client.pubsub() as channel:
                 channel.subscribe(WAKE_CHANNEL)
-                pinged = time.monotonic()
+                pinged = heard = time.monotonic()
                 while not self._closing.is_set():
                     message = channel.get_message(timeout=1.0)
+                    now = time.monotonic()
                     if message is not None:
+                        heard = now
                         self._receive(message)
-                    if time.monotonic() - pinged > _PING_S:
-                        channel.ping()  # finds a connection that is open but dead
-                        pinged = time.monotonic()
+                    elif now - heard > 2 * _PING_S:
+                        raise redis.ConnectionError("the connection is open but dead")
+                    if now - pinged > _PING_S:
+                        channel.ping()
+                        pinged = now
         finally:
             client.close()
 

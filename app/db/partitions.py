@@ -13,6 +13,9 @@ from app.domain.ids import boundary
 
 DAYS_AHEAD = 7
 
+# Any fixed number; it names "partitions of Headrace" among the advisory locks of this database.
+LOCK = 0x48455041
+
 
 def partition_name(table: str, day: datetime) -> str:
     return f"{table}_p{day:%Y%m%d}"
@@ -20,6 +23,8 @@ def partition_name(table: str, day: datetime) -> str:
 
 def ensure(connection: Connection, today: datetime, days_ahead: int = DAYS_AHEAD) -> list[str]:
     """Make the partitions from yesterday to `days_ahead` from `today`. Returns the names of new ones."""
+    # Two that make the same day at a time would collide in Postgres's own catalogue.
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
     made = []
     midnight = today.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     existing = _existing(connection)

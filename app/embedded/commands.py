@@ -41,7 +41,7 @@ _state_dir = click.option(
     "--model",
     "models",
     multiple=True,
-    metavar="FILE:CLASS",
+    metavar="FILE.py:CLASS",
     help="A model to register beside the examples. Repeatable.",
 )
 def up(
@@ -67,14 +67,18 @@ def up(
         if detach:
             return
         try:
-            supervisor.wait()
+            if supervisor.wait() == 0:
+                # By a `down`, which does the rest.
+                return
+            log = stack.state.log("supervisord")
+            failure = f"the supervisor ended by itself; see {log}"
         except KeyboardInterrupt:
             click.echo("stopping")
-        ended = supervisor.poll()
+            failure = None
         with _undisturbed():
             stack.down()
-    if ended:
-        raise click.ClickException(f"the supervisor ended by itself; see {stack.state.log('supervisord')}")
+    if failure:
+        raise click.ClickException(failure)
 
 
 @click.command()
@@ -130,12 +134,13 @@ def _one_line_errors() -> Iterator[None]:
 
 @contextmanager
 def _ending_on_signals() -> Iterator[None]:
-    """Within, SIGTERM and a closed terminal do what Ctrl-C does."""
+    """Within, SIGTERM and a closed terminal do what Ctrl-C does (but not under nohup)."""
 
     def interrupt(_signum: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    with _handling(interrupt, signal.SIGTERM, signal.SIGHUP):
+    wanted = [signal.SIGTERM, signal.SIGHUP]
+    with _handling(interrupt, *(number for number in wanted if signal.getsignal(number) != signal.SIG_IGN)):
         yield
 
 

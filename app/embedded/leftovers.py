@@ -5,6 +5,7 @@ its parent is by now.
 """
 
 import contextlib
+import os
 import signal
 from pathlib import Path
 
@@ -51,7 +52,8 @@ def end(root: Path, postgres: Path) -> list[psutil.Process]:
 
 def _is_of(process: psutil.Process, root: Path, postgres: Path) -> bool:
     try:
-        if process.status() == psutil.STATUS_ZOMBIE:
+        # A stack may be stopped by one of its own processes, which then goes on to say so.
+        if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
             return False
         # Postgres's children do rename themselves; they work in their data folder.
         return process.environ().get(MARK) == str(root) or (

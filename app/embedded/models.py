@@ -25,13 +25,16 @@ def examples() -> list[str]:
 
 
 def parse(sources: Sequence[str]) -> list[str]:
-    """The user's `FILE:CLASS`es, with absolute paths: the stack runs in another folder."""
-    parsed = []
-    for source in sources:
-        path, _, name = source.rpartition(":")
-        if not path or not name.isidentifier():
-            raise StackError(f"--model {source}: expected FILE:CLASS")
-        if not Path(path).is_file():
-            raise StackError(f"--model {source}: there is no file {path}")
-        parsed.append(f"{Path(path).resolve()}:{name}")
-    return parsed
+    """The user's sources, files by their absolute paths: the stack runs in another folder."""
+    return [_absolute(source) for source in sources]
+
+
+def _absolute(source: str) -> str:
+    path, _, name = source.rpartition(":")
+    if not path or not name.isidentifier():
+        raise StackError(f"--model {source}: expected FILE.py:CLASS")
+    if not path.endswith(".py"):
+        return source
+    if not Path(path).is_file():
+        raise StackError(f"--model {source}: there is no file {path}")
+    return f"{Path(path).resolve()}:{name}"

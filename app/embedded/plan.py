@@ -1,8 +1,8 @@
 """What a stack consists of: its servers, its addresses, its programs and their environment."""
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from secrets import token_urlsafe
 from urllib.parse import urlsplit
 
@@ -26,15 +26,18 @@ class Options:
 
 @dataclass(frozen=True)
 class Plan:
-    """A stack that can be started. `env` is what `DIR/env` will say."""
+    """A stack that can be started."""
 
+    # What `DIR/env` will say.
     env: Mapping[str, str]
+    # What the processes get.
     environ: Mapping[str, str]
     workers: Sequence[Worker]
     programs: Sequence[Program]
     # The embedded Postgres and its port; None when the user's own is used.
-    postgres: tuple[Postgres, int] | None = None
-    opened: Sequence[os.PathLike[str]] = field(default=())
+    postgres: tuple[Postgres, int] | None
+    # Folders above our files that Postgres's user may pass through now, and could not before.
+    opened: Sequence[Path]
 
 
 def make(state: StateDir, options: Options, environ: Mapping[str, str]) -> Plan:
@@ -49,19 +52,22 @@ def make(state: StateDir, options: Options, environ: Mapping[str, str]) -> Plan:
     last = state.read_env()
     told = {**last, **environ}
     ports = Ports()
-    url_port = _claim(ports, options.port, last.get("HEADRACE_URL"))
     servers: list[Program] = []
 
+    last_port = _port(last.get("HEADRACE_URL"))
+    api_port = ports.take(last_port) if options.port is None else ports.claim(options.port)
+    flower_port = ports.take(_port(last.get("HEADRACE_FLOWER_URL")))
+    flower_login = f"{programs.FLOWER_USER}:{state.password('flower')}"
+
     database_url = told.get("HEADRACE_DATABASE_URL", "")
-    embedded_postgres = None
-    opened: Sequence[os.PathLike[str]] = ()
+    postgres = None
+    opened: list[Path] = []
     if _is_embedded(database_url, state.password("postgres")):
-        server = Postgres(state.postgres, state.password("postgres"))
+        server, port = Postgres(state.postgres, state.password("postgres")), ports.take(_port(database_url))
         opened = server.prepare()
-        port = ports.take(_port(database_url))
-        embedded_postgres = (server, port)
         database_url = server.url(port)
         servers.append(server.program(port))
+        postgres = (server, port)
 
     redis_url = told.get("HEADRACE_REDIS_URL", "")
     if _is_embedded(redis_url, state.password("valkey")):
@@ -69,43 +75,39 @@ def make(state: StateDir, options: Options, environ: Mapping[str, str]) -> Plan:
         redis_url = valkey.url(port, state.password("valkey"))
         servers.append(valkey.program(state.valkey, port, state.password("valkey")))
 
-    flower_port = ports.take(_port(last.get("HEADRACE_FLOWER_URL")))
-    flower_password = state.password("flower")
     env = {
-        "HEADRACE_URL": f"http://{LOOPBACK}:{url_port}",
+        "HEADRACE_URL": f"http://{LOOPBACK}:{api_port}",
         "HEADRACE_API_KEY": told.get("HEADRACE_API_KEY", ""),
         "HEADRACE_DATABASE_URL": database_url,
         "HEADRACE_REDIS_URL": redis_url,
-        "HEADRACE_FLOWER_URL": (f"http://{programs.FLOWER_USER}:{flower_password}@{LOOPBACK}:{flower_port}"),
+        "HEADRACE_FLOWER_URL": f"http://{flower_login}@{LOOPBACK}:{flower_port}",
         "HEADRACE_SECRET_KEY": told.get("HEADRACE_SECRET_KEY") or token_urlsafe(48),
         "HEADRACE_STATE_DIR": str(state.root),
         "HEADRACE_METRICS_DIR": str(state.metrics),
-        "HEADRACE_ALLOW_LOCAL_WEBHOOKS": "true",
+        "HEADRACE_ALLOW_LOCAL_WEBHOOKS": told.get("HEADRACE_ALLOW_LOCAL_WEBHOOKS", "true"),
     }
     services = [
-        programs.api(url_port),
+        programs.api(api_port),
         *(programs.worker(worker) for worker in workers),
         programs.scheduler(),
-        programs.flower(flower_port, flower_password),
+        programs.flower(flower_port, flower_login),
     ]
     return Plan(
         env=env,
-        environ={
-            **environ,
-            **env,
-            "PROMETHEUS_MULTIPROC_DIR": str(state.metrics),
-            "PYTHONUNBUFFERED": "1",
-            **leftovers.mark(state.root),
-        },
+        environ={**environ, **env, **_for_processes(state)},
         workers=workers,
         programs=[*servers, *services],
-        postgres=embedded_postgres,
+        postgres=postgres,
         opened=opened,
     )
 
 
-def _claim(ports: Ports, wanted: int | None, last_url: str | None) -> int:
-    return ports.take(_port(last_url)) if wanted is None else ports.claim(wanted)
+def _for_processes(state: StateDir) -> dict[str, str]:
+    return {
+        "PROMETHEUS_MULTIPROC_DIR": str(state.metrics),
+        "PYTHONUNBUFFERED": "1",
+        **leftovers.mark(state.root),
+    }
 
 
 def _is_embedded(url: str, password: str) -> bool:

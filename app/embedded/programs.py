@@ -76,10 +76,10 @@ def scheduler() -> Program:
     return Program("scheduler", [sys.executable, "-m", "workers.maintenance"])
 
 
-def flower(port: int, password: str) -> Program:
+def flower(port: int, login: str) -> Program:
     """Celery's monitor. Its login comes by environment: arguments can be read by everybody."""
     environment = {
-        "FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{password}",
+        "FLOWER_BASIC_AUTH": login,
         "FLOWER_MAX_TASKS": "10000",
         "FLOWER_PERSISTENT": "false",
     }

@@ -17,6 +17,7 @@ from app.embedded.readiness import Watch
 from app.embedded.state import StateDir
 from app.embedded.supervisor import SERVERS, SERVICES, Supervisor
 
+_SUPERVISED_S = 20.0
 _READY_S = 120.0
 # More than the slowest service and the slowest server may take, one after the other.
 _STOP_S = 60.0
@@ -51,7 +52,7 @@ class Stack:
         Whatever goes wrong, what was started is stopped again. Attached, the stack ends with this
         process. `say` is told what the user should know.
         """
-        sources = [*models.examples(), *models.parse(options.models)]
+        sources = models.parse(options.models)
         self.state.create()
         with self.state.locked():
             if self._supervisor.is_running():
@@ -99,8 +100,9 @@ class Stack:
             reach.valkey(planned.env["HEADRACE_REDIS_URL"])
 
     def _bring_up(self, planned: Plan, sources: list[str]) -> Mapping[str, str]:
+        begun = Watch(self.state, self._supervisor, _SUPERVISED_S)
+        begun.until(partial(readiness.running, self._supervisor), "supervisord.start")
         watch = Watch(self.state, self._supervisor, _READY_S)
-        watch.until(partial(readiness.running, self._supervisor), "supervisord.start")
         if any(program.server for program in planned.programs):
             self._supervisor.start_group(SERVERS)
         if planned.postgres is not None:
@@ -133,6 +135,7 @@ class Stack:
         if remaining:
             pids = ", ".join(str(process.pid) for process in remaining)
             raise StackError(f"processes of the stack can't be stopped: {pids}")
+        self.state.forget_socket()
         return was_running or bool(killed)
 
 
@@ -146,6 +149,9 @@ def _provision(planned: Plan, sources: list[str]) -> dict[str, str]:
     upgrade(planned.env["HEADRACE_DATABASE_URL"])
     loaded = settings.load(planned.environ)
     key = ensure_tenant_and_key(loaded, key=planned.env["HEADRACE_API_KEY"] or None)
+    for source in models.examples():
+        # Their code comes with Headrace and changes with it.
+        register_source(loaded, source, replace=True)
     for source in sources:
         register_source(loaded, source)
     return {**planned.env, "HEADRACE_API_KEY": key}

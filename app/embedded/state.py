@@ -55,6 +55,7 @@ class StateDir:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             for folder in (self.logs, self.metrics, self.valkey):
                 folder.mkdir(mode=0o700, exist_ok=True)
+            self.supervisor_socket.parent.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise StackError(f"can't use {self.root} as state dir: {error.strerror}") from error
 
@@ -70,12 +71,20 @@ class StateDir:
             return socket
         digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:12]
         folder = Path(tempfile.gettempdir()) / f"headrace-{os.geteuid()}-{digest}"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-        # Anyone can create a folder of this name first, and would then hold our control socket.
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-            raise StackError(f"{folder} must be a folder that only you can open")
+        # Anyone can make a folder of this name first, and would then hold our control socket.
+        if os.path.lexists(folder):
+            found = folder.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+                raise StackError(f"{folder} must be a folder that only you can open")
         return folder / "supervisor.sock"
+
+    def forget_socket(self) -> None:
+        """Remove what a stopped supervisord leaves: its socket, and the socket's own folder."""
+        socket = self.supervisor_socket
+        socket.unlink(missing_ok=True)
+        if socket.parent != self.root:
+            with contextlib.suppress(OSError):
+                socket.parent.rmdir()
 
     def password(self, name: str) -> str:
         """The stack's own password for `name`, made at its first use and kept."""

@@ -3,12 +3,13 @@
 import os
 import resource
 import shlex
+import socket
 import subprocess
 import sys
 import xmlrpc.client
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 from app.embedded import reaper
@@ -18,6 +19,7 @@ from app.embedded.program import Program
 from app.embedded.state import StateDir, write_private
 
 _OPEN_FILES = 8192
+_ANSWER_S = 10.0
 _LOG_BYTES = "10MB"
 _LOG_BACKUPS = 3
 
@@ -91,9 +93,7 @@ class Supervisor:
         self._call("shutdown")
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        from supervisor.xmlrpc import SupervisorTransport
-
-        transport = SupervisorTransport(None, None, f"unix://{self._state.supervisor_socket}")
+        transport = _UnixTransport(str(self._state.supervisor_socket))
         try:
             with xmlrpc.client.ServerProxy("http://localhost", transport=transport) as proxy:
                 return getattr(proxy.supervisor, method)(*arguments)
@@ -101,6 +101,28 @@ class Supervisor:
             raise StackError(f"supervisord refuses {method}: {fault.faultString}") from fault
         except (OSError, HTTPException, xmlrpc.client.Error) as error:
             raise StackError("supervisord does not answer") from error
+
+
+class _UnixConnection(HTTPConnection):
+    """HTTP over a Unix socket. A supervisor that is stopped or stuck must not hold us up for ever."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_ANSWER_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class _UnixTransport(xmlrpc.client.Transport):
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+
+    def make_connection(self, _host: object) -> HTTPConnection:
+        return _UnixConnection(self._path)
 
 
 SERVERS = "servers"

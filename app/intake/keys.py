@@ -5,9 +5,8 @@ import hmac
 import secrets
 from datetime import datetime
 
-from sqlalchemy import Engine
-
 from app.db import keys
+from app.db.engine import Engine
 from app.errors import Invalid
 
 SCOPES = (

@@ -20,7 +20,7 @@ get_logger = structlog.get_logger
 
 
 def configure(settings: Settings, stream: TextIO | None = None) -> None:
-    """Send our events and the libraries' warnings to `stream` (stdout) in one format. Call once per process."""
+    """Send our events and the libraries' warnings to `stream` (stdout) in one format. Once per process."""
     level = getattr(logging, settings.log_level.upper())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -28,7 +28,7 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _describe_exception,
     ]
-    renderer = structlog.dev.ConsoleRenderer() if settings.log_format == "console" else _to_json
+    renderer: Any = structlog.dev.ConsoleRenderer() if settings.log_format == "console" else _to_json
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -1,11 +1,10 @@
 """Prometheus metrics: their names, and how all processes of a machine are shown as one.
 
-With `PROMETHEUS_MULTIPROC_DIR` set before this module is imported, each process writes to files in that
-folder and any of them can answer for all. Labels are bounded: routes and models, never ids or tenants.
+Each process that was told a folder (`app/observability/sharing.py`) writes there, and any of them can
+answer for all. Labels are bounded: routes and models, never ids or tenants.
 """
 
 import os
-from pathlib import Path
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -18,7 +17,7 @@ from prometheus_client import (
     multiprocess,
 )
 
-__all__ = ["CONTENT_TYPE_LATEST", "exposition", "forget_process", "share_with"]
+__all__ = ["CONTENT_TYPE_LATEST", "exposition", "forget_process"]
 
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -36,16 +35,13 @@ HTTP_WAITING = Gauge(
     "Long polls and event streams held open now.",
     multiprocess_mode="livesum",
 )
+HTTP_BUGS = Counter("headrace_http_bugs", "Requests that ended in an exception nobody expected.")
 ACCEPT_JOBS = Counter("headrace_accept_jobs", "Jobs accepted, by model.", ["model"])
 ACCEPT_REPLAYS = Counter("headrace_accept_replays", "Requests answered by an earlier one with the same key.")
 ACCEPT_REFUSED = Counter("headrace_accept_refused", "Jobs refused, by error code.", ["code"])
-SIGNAL_UNHEARD = Counter("headrace_signal_unheard", "Doorbells that Redis did not take; the sweep rings them.")
-
-
-def share_with(folder: Path) -> None:
-    """Make this process and its children keep their metrics in `folder`. Before the first metric is made."""
-    folder.mkdir(parents=True, exist_ok=True)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+SIGNAL_UNHEARD = Counter(
+    "headrace_signal_unheard", "Doorbells that Redis did not take; the sweep rings them."
+)
 
 
 def exposition() -> bytes:
@@ -53,11 +49,11 @@ def exposition() -> bytes:
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    multiprocess.MultiProcessCollector(registry)
     return generate_latest(registry)
 
 
 def forget_process(pid: int) -> None:
     """Drop the gauges of a process that ended; its counters stay."""
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+        multiprocess.mark_process_dead(pid)

@@ -91,7 +91,7 @@ def test_workers_of_one_name_are_refused(state: StateDir) -> None:
     "text", ["", "a", "a:", "A:cpu.batch", "a:cpu.bulk", "a:cpu.batch:0", "a:cpu.batch:x"]
 )
 def test_a_wrong_worker_is_one_clear_line(text: str) -> None:
-    with pytest.raises(StackError, match="^--worker "):
+    with pytest.raises(StackError, match=r"^--worker "):
         Worker.parse(text)
 
 

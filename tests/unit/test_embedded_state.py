@@ -58,21 +58,35 @@ def test_the_state_dir_is_the_given_one_else_the_environments_else_the_default(t
     assert StateDir.choose(None, {}).root == Path.cwd() / ".headrace"
 
 
-def test_a_long_path_has_its_socket_elsewhere(state: StateDir, tmp_path: Path) -> None:
-    assert state.supervisor_socket.parent == state.root or len(str(state.root)) > 70
+def test_a_short_path_has_its_socket_in_the_state_dir() -> None:
+    assert StateDir(Path("/s")).supervisor_socket == Path("/s/supervisor.sock")
+
+
+def test_a_long_path_has_its_socket_in_a_private_folder(tmp_path: Path) -> None:
     deep = StateDir(tmp_path / ("d" * 100))
+    deep.create()
+    folder = deep.supervisor_socket.parent
     assert len(str(deep.supervisor_socket)) < 90
-    assert stat.S_IMODE(deep.supervisor_socket.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert deep.supervisor_socket != StateDir(tmp_path / ("e" * 100)).supervisor_socket
+    folder.chmod(0o777)
+    with pytest.raises(StackError, match="only you can open"):
+        _ = deep.supervisor_socket
+    folder.chmod(0o700)
+    deep.forget_socket()
+    assert not folder.exists()
 
 
 def test_two_do_not_work_on_one_state_dir_at_a_time(state: StateDir) -> None:
-    with state.locked(), pytest.raises(StackError, match="another up or down"):
-        with StateDir(state.root).locked():
-            pass
+    with (
+        state.locked(),
+        pytest.raises(StackError, match="another up or down"),
+        StateDir(state.root).locked(),
+    ):
+        pass
 
 
 def test_a_file_in_the_way_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StackError, match="can't use .*/file as state dir"):
+    with pytest.raises(StackError, match=r"can't use .*/file as state dir"):
         StateDir(tmp_path / "file").create()

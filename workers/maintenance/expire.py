@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import Engine
+from app.db.engine import Engine
 
 from app.db import upkeep
 from workers.notify import Notifier

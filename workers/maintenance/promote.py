@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Engine
+from app.db.engine import Engine
 
 from app.db import upkeep
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from sqlalchemy import Engine
+from app.db.engine import Engine
 
 from app.db import partitions, upkeep
 from app.db.engine import transaction

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
-from sqlalchemy import Engine
+from app.db.engine import Engine
 
 from app.db import upkeep
 from app.errors import Unavailable

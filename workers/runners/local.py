@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from app.domain.model import Context, Model, ModelSpec
 from app.errors import JobError
@@ -80,7 +81,8 @@ class LocalRunner:
             return output
         try:
             valid = self._model.Output.model_validate(output)
-            encoded = valid.__pydantic_serializer__.to_json(valid, inf_nan_mode="constants")
+            # Not model_dump_json: it would turn NaN into null without a word.
+            encoded = to_json(valid.model_dump(mode="json"), inf_nan_mode="constants")
         except ValidationError as error:
             return JobError("invalid_output", _first_problem(error))
         except Exception as error:  # a serializer of the user's own may raise anything

@@ -9,6 +9,7 @@ from headrace.catalog import Models, Workers
 from headrace.clock import Clock, Deadline
 from headrace.config import resolve
 from headrace.job import LONGEST_ROUND_S, Job
+from headrace.job_api import JobApi
 from headrace.jobs import Jobs
 from headrace.retry import RetryPolicy
 from headrace.transport import Transport
@@ -45,15 +46,17 @@ class Client:
     ) -> None:
         self._config = resolve(base_url, api_key, os.environ)
         self._clock = clock or Clock()
-        self._transport = Transport(
+        transport = Transport(
             self._config,
             timeout=timeout,
             policy=RetryPolicy(max_retries=max_retries),
             clock=self._clock,
         )
-        self.jobs = Jobs(self._transport)
-        self.models = Models(self._transport)
-        self.workers = Workers(self._transport)
+        self._transport = transport
+        self._job_api = JobApi(transport)
+        self.jobs = Jobs(self._job_api)
+        self.models = Models(transport)
+        self.workers = Workers(transport)
 
     @property
     def base_url(self) -> str:
@@ -73,13 +76,13 @@ class Client:
         if the job has not ended after `timeout` seconds (it goes on; the error has it as `job`).
         """
         deadline = Deadline(self._clock, timeout)
-        job = self.jobs.create(
+        raw = self._job_api.create(
             _body(model, input, **options),
             idempotency_key=options.get("idempotency_key"),
             hold=min(LONGEST_ROUND_S, deadline.left()),
             deadline=deadline,
         )
-        return job.result(None if timeout is None else deadline.left())
+        return Job(raw, self._job_api)._result(deadline)
 
     def submit(
         self,
@@ -125,7 +128,8 @@ class Client:
             use_case=use_case,
             metadata=metadata,
         )
-        return self.jobs.create(body, idempotency_key=idempotency_key, hold=wait or 0.0)
+        raw = self._job_api.create(body, idempotency_key=idempotency_key, hold=wait or 0.0)
+        return Job(raw, self._job_api)
 
     def close(self) -> None:
         """Close every connection. The client may be used again after."""
@@ -147,6 +151,8 @@ class Client:
 
 
 def _body(model: str, input: Json, **options: Unpack[SubmitOptions]) -> dict[str, Json]:
+    if unknown := options.keys() - SubmitOptions.__annotations__.keys():
+        raise TypeError(f"no such option: {', '.join(sorted(unknown))}")
     body = {"model": model, "input": input}
     return body | {
         name: value for name, value in options.items() if value is not None and name != "idempotency_key"

@@ -19,6 +19,7 @@ class Deadline:
     """How much is left of a timeout that began when this was made. `None` never ends."""
 
     def __init__(self, clock: Clock, timeout: float | None) -> None:
+        self.timeout = timeout
         self._clock = clock
         self._end = None if timeout is None else clock.now() + timeout
 

@@ -31,7 +31,7 @@ def follow(transport: Transport, path: str) -> Iterator[Event]:
     failures = 0
     while True:
         parser = Parser(last_event_id)
-        headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
+        headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
         failure: HeadraceError = APIConnectionError("the event stream ended before the job did")
         try:
             with transport.stream(path, headers) as pieces:

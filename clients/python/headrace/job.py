@@ -1,19 +1,15 @@
 """One job, as the server described it last."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import Self
 
 from headrace.clock import Deadline
 from headrace.errors import JobCanceled, JobExpired, JobFailed, WaitTimeout
 from headrace.events import Event
+from headrace.job_api import JobApi
 from headrace.record import Record
 from headrace.types import Attempt, Failure, JobStatus, Json, Metrics, Usage
-
-if TYPE_CHECKING:
-    from headrace.jobs import Jobs
 
 # Below the 60 s that the server allows, because that is also where many proxies give up.
 LONGEST_ROUND_S = 50.0
@@ -31,9 +27,9 @@ class Job(Record):
     {'text': 'hello'}
     """
 
-    def __init__(self, raw: dict[str, Json], jobs: Jobs) -> None:
+    def __init__(self, raw: dict[str, Json], api: JobApi) -> None:
         super().__init__(raw)
-        self._jobs = jobs
+        self._api = api
 
     @property
     def status(self) -> JobStatus:
@@ -152,47 +148,26 @@ class Job(Record):
         """When it ends as `expired` if it is still queued."""
         return self._moment("expires_at")
 
-    def refresh(self) -> Job:
+    def refresh(self) -> Self:
         """Ask the server how it is now. Returns itself."""
-        self._raw = self._jobs.fetch(self.id).data
+        self._raw = self._api.fetch(self.id).data
         return self
 
-    def wait(self, timeout: float | None = None) -> Job:
+    def wait(self, timeout: float | None = None) -> Self:
         """Return itself once the job has ended, in whichever way.
 
         The server holds the request until then, so that the end is seen at once and without
         polling. Raises `WaitTimeout` after `timeout` seconds (rounded up to a whole one); the job
         goes on.
         """
-        clock, policy = self._jobs.transport.clock, self._jobs.transport.policy
-        deadline = Deadline(clock, timeout)
-        short_rounds = 0
-        while not self.done:
-            asked, began = min(LONGEST_ROUND_S, deadline.left()), clock.now()
-            answer = self._jobs.fetch(self.id, hold=asked, deadline=deadline)
-            self._raw = answer.data
-            if self.done:
-                break
-            if not deadline.left():
-                raise WaitTimeout(self, timeout or 0.0)
-            if clock.now() - began >= asked / 2:
-                short_rounds = 0
-                continue
-            # The server did not hold: it has too many waiters, or a proxy took the header away.
-            pause = policy.initial_s * 2 ** min(short_rounds, 3)
-            clock.sleep(min(answer.retry_after or pause, deadline.left()))
-            short_rounds += 1
-        return self
+        return self._wait(Deadline(self._api.transport.clock, timeout))
 
     def result(self, timeout: float | None = None) -> Json:
         """Wait, then return the output.
 
         Raises `JobFailed`, `JobCanceled` or `JobExpired` if it ended without one, or `WaitTimeout`.
         """
-        status = self.wait(timeout).status
-        if status in _ENDED_BADLY:
-            raise _ENDED_BADLY[status](self)
-        return self.output
+        return self._result(Deadline(self._api.transport.clock, timeout))
 
     def stream(self) -> Iterator[Event]:
         """Events as they happen: `status`, `progress`, and `completed` last.
@@ -203,29 +178,55 @@ class Job(Record):
         >>> [event.type for event in client.submit("echo", {}).stream()][-1]
         'completed'
         """
-        for event in self._jobs.follow(self.id):
+        for event in self._api.follow(self.id):
             if event.data.get("object") == "job":
                 self._raw = event.data
             yield event
         if not self.done:
             self.refresh()
 
-    def cancel(self) -> Job:
+    def cancel(self) -> Self:
         """Ask for an end: at once if queued, within one micro-batch if running. Returns itself.
 
         Safe to repeat, and without effect on a job that has ended.
         """
-        self._raw = self._jobs.cancel(self.id)._raw
+        self._raw = self._api.cancel(self.id)
         return self
 
-    def retry(self) -> Job:
+    def retry(self) -> "Job":
         """Submit the same again, as a new job whose `retry_of` is this one."""
-        return self._jobs.retry(self.id)
+        return Job(self._api.retry(self.id), self._api)
 
     def delete(self) -> None:
         """Erase input and output on the server, for good. The record that there was a job stays."""
-        self._jobs.delete(self.id)
+        self._api.delete(self.id)
         self._raw = {**self._raw, "input": None, "output": None}
+
+    def _wait(self, deadline: Deadline) -> Self:
+        clock, policy = self._api.transport.clock, self._api.transport.policy
+        short_rounds = 0
+        while not self.done:
+            asked, began = min(LONGEST_ROUND_S, deadline.left()), clock.now()
+            answer = self._api.fetch(self.id, hold=asked, deadline=deadline)
+            self._raw = answer.data
+            if self.done:
+                break
+            if not deadline.left():
+                raise WaitTimeout(self, deadline.timeout or 0.0)
+            if clock.now() - began >= asked / 2:
+                short_rounds = 0
+                continue
+            # The server did not hold: it has too many waiters, or a proxy took the header away.
+            pause = policy.initial_s * 2 ** min(short_rounds, 3)
+            clock.sleep(min(answer.retry_after or pause, deadline.left()))
+            short_rounds += 1
+        return self
+
+    def _result(self, deadline: Deadline) -> Json:
+        status = self._wait(deadline).status
+        if status in _ENDED_BADLY:
+            raise _ENDED_BADLY[status](self)
+        return self.output
 
     def __repr__(self) -> str:
         return f"Job({self.id!r}, {self.status!r})"

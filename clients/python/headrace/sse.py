@@ -27,6 +27,8 @@ class Parser:
         self._buffer = b""
         self._after_cr = False
         self._at_start = True
+        # An id counts once its message is complete: a resume after half a message repeats it whole.
+        self._id = last_event_id
         self._event = ""
         self._data: list[str] = []
 
@@ -35,12 +37,12 @@ class Parser:
         for line in self._lines(piece):
             if line:
                 self._field(line)
-            elif self._data:
-                data, event = "\n".join(self._data), self._event or "message"
-                self._data, self._event = [], ""
-                yield Message(self.last_event_id, event, data)
-            else:
-                self._event = ""
+                continue
+            self.last_event_id = self._id
+            event, data = self._event or "message", self._data
+            self._event, self._data = "", []
+            if data:
+                yield Message(self._id, event, "\n".join(data))
 
     def _lines(self, piece: bytes) -> Iterator[str]:
         # A line ends with LF, CR or CRLF, and a CRLF may be cut in two by the network.
@@ -65,6 +67,6 @@ class Parser:
             case "event":
                 self._event = value
             case "id" if "\0" not in value:
-                self.last_event_id = value
+                self._id = value
             case "retry" if value.isascii() and value.isdigit():
                 self.retry_s = int(value) / 1000

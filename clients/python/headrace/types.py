@@ -54,11 +54,13 @@ class Attempt(TypedDict, total=False):
     attempt: int
     outcome: str
     error_code: str | None
+    worker_id: str
     pool: str | None
-    purchase: str | None
     device: str | None
     started_at: str
     ended_at: str
+    batch_size: int | None
+    device_seconds: float
 
 
 class Metrics(TypedDict, total=False):

@@ -2,7 +2,6 @@
 
 import pytest
 from client_testkit import FakeHeadrace, LoopbackServer, Script, StoppedClock
-
 from headrace import Client
 
 KEY = "hr_test_s3cret-of-the-key"

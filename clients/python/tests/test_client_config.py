@@ -1,7 +1,7 @@
 """Which server and key are used, and where a key never goes."""
 
 import pytest
-
+from client_testkit import Reply
 from headrace import Client, ConfigError
 from headrace.config import resolve
 
@@ -45,7 +45,7 @@ def test_the_state_dir_says_where_the_file_is(stack, tmp_path):
 def test_the_files_key_goes_to_its_own_server_only(stack):
     stack(f"HEADRACE_URL={LOCAL}\nHEADRACE_API_KEY=from-file\n")
     assert resolve(LOCAL + "/v1/", None, {}).api_key == "from-file"
-    with pytest.raises(ConfigError, match="no API key for https://headrace.example"):
+    with pytest.raises(ConfigError, match=f"no API key for {AWAY}"):
         resolve(AWAY, None, {})
 
 
@@ -97,12 +97,20 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         Client()
 
 
-def test_a_netrc_does_not_replace_the_key(server, script, key, tmp_path, monkeypatch, client):
-    from client_testkit import Reply
-
+def test_a_netrc_does_not_replace_the_key(server, script, key, tmp_path, monkeypatch):
     netrc = tmp_path / "netrc"
-    netrc.write_text("machine 127.0.0.1 login other password other\n")
+    netrc.write_text("default login other password other\n")
     monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("NO_PROXY", "*")
     script.then(Reply(body={"data": []}))
-    client.models.list()
+    # The same address, spelled so that it is not taken for local: there the environment counts.
+    with Client(server.url.replace("127.0.0.1", "127.1"), key) as client:
+        client.models.list()
     assert script.requests[0].headers["Authorization"] == f"Bearer {key}"
+
+
+def test_a_server_on_this_machine_is_not_reached_by_a_proxy(client, script, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    script.then(Reply(body={"data": []}))
+    assert client.models.list() == []

@@ -7,10 +7,9 @@ import re
 import shlex
 from pathlib import Path
 
+import headrace
 import pytest
 from click.testing import CliRunner
-
-import headrace
 from headrace import Client
 from headrace.cli.root import cli
 
@@ -26,7 +25,7 @@ def _examples():
         yield from (found for found in finder.find(module) if found.examples)
 
 
-@pytest.mark.parametrize("example", _examples(), ids=lambda example: example.name)
+@pytest.mark.parametrize("example", list(_examples()), ids=lambda example: example.name)
 def test_docstring(example, live):
     with Client() as client:
         for _ in range(2):

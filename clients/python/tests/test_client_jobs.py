@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from client_testkit import JOB_ID, Reply, job
-
 from headrace import JobCanceled, JobExpired, JobFailed, WaitTimeout
 
 
@@ -101,6 +100,13 @@ def test_run_passes_the_idempotency_key_as_a_header_only(client, script):
     assert "idempotency_key" not in request.json
 
 
+@pytest.mark.parametrize("option", ["wait", "metadat"])
+def test_run_refuses_an_option_that_does_not_exist(client, script, option):
+    with pytest.raises(TypeError, match=f"no such option: {option}"):
+        client.run("echo", {}, **{option: 1})
+    assert script.requests == []
+
+
 @pytest.mark.parametrize(
     ("status", "kind"), [("failed", JobFailed), ("canceled", JobCanceled), ("expired", JobExpired)]
 )
@@ -124,7 +130,7 @@ def test_run_out_of_time_hands_over_the_job(client, script, clock):
         return Reply(202, job("running"))
 
     script.then(held, Reply(body=job("running")))
-    with pytest.raises(WaitTimeout) as caught:
+    with pytest.raises(WaitTimeout, match="after 3 s") as caught:
         client.run("echo", {}, timeout=3)
     assert caught.value.job.id == JOB_ID
 
@@ -180,8 +186,8 @@ def test_a_job_with_the_least_a_server_may_send(client, script):
     script.then(Reply(body={"id": "job_1", "status": "queued"}))
     found = client.jobs.get("job_1")
     assert not found.done
-    assert found.metadata == {} and found.metrics == {} and found.attempts == []
-    assert found.output is None and found.error is None and found.created_at is None
+    assert (found.metadata, found.metrics, found.usage, found.attempts) == ({}, {}, {}, [])
+    assert (found.output, found.error, found.created_at) == (None, None, None)
 
 
 def test_acting_on_a_job(client, script):

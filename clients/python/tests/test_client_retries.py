@@ -2,7 +2,6 @@
 
 import pytest
 from client_testkit import Reply, job, problem
-
 from headrace import (
     APIConnectionError,
     APIError,
@@ -100,7 +99,7 @@ def test_retrying_a_job_carries_a_key_too(client, script):
 
 def test_a_dropped_connection_is_retried_and_then_named(client, script, clock):
     script.then(*[Reply(drop=True)] * 5)
-    with pytest.raises(APIConnectionError, match="can't reach http://127.0.0.1"):
+    with pytest.raises(APIConnectionError, match="can't reach http://127"):
         client.jobs.get("job_1")
     # Half of 0.5, 1, 2, 4.
     assert clock.sleeps == [0.25, 0.5, 1.0, 2.0]
@@ -116,14 +115,11 @@ def test_retry_after_in_seconds_is_honoured(client, script, clock):
 
 def test_retry_after_as_a_date_is_measured_from_the_servers_clock(client, script, clock):
     limited = problem(503, "busy", retryable=True)
-    limited.headers |= {
-        "Date": "Wed, 21 Oct 2015 07:28:00 GMT",
-        "Retry-After": "Wed, 21 Oct 2015 07:28:30 GMT",
-    }
+    # The test server's clock stands at 07:28:00.
+    limited.headers["Retry-After"] = "Wed, 21 Oct 2015 07:28:30 GMT"
     script.then(limited, Reply(body=job()))
     client.jobs.get("job_1")
-    # http.server adds a Date of its own, and the first one counts there.
-    assert len(clock.sleeps) == 1
+    assert clock.sleeps == [30.25]
 
 
 def test_a_caller_short_of_time_gets_the_error_instead_of_a_late_answer(client, script, clock):

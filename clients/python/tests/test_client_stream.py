@@ -4,7 +4,6 @@ import threading
 
 import pytest
 from client_testkit import JOB_ID, Reply, job, problem, sse
-
 from headrace import APIConnectionError, NotFoundError
 from headrace.sse import Message, Parser
 
@@ -117,6 +116,14 @@ def test_the_server_may_say_how_long_to_stay_away(client, script, clock):
     script.then(Reply(pieces=[b"retry: 9000\n\n"]), Reply(pieces=[sse(("completed", job("succeeded")))]))
     list(client.jobs.get(JOB_ID).stream())
     assert clock.sleeps == [9.0]
+
+
+def test_a_stream_that_is_cut_often_but_gets_on_is_never_given_up(client, script):
+    _running(script)
+    cuts = [Reply(pieces=[sse(("progress", {"fraction": n / 20}), start=n)]) for n in range(1, 20)]
+    script.then(*cuts, Reply(pieces=[sse(("completed", job("succeeded")), start=20)]))
+    seen = list(client.jobs.get(JOB_ID).stream())
+    assert [event.id for event in seen] == [str(n) for n in range(1, 21)]
 
 
 def test_a_server_that_stays_away_is_given_up(client, script):

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 from client_testkit import LoopbackServer
-
 from headrace import Client
 
 THREADS = 16

@@ -1,0 +1,91 @@
+"""Every error code a client can meet: its status, what it means, and what to do."""
+
+from dataclasses import dataclass
+from html import escape
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCode:
+    """One stable code."""
+
+    code: str
+    status: int
+    title: str
+    meaning: str
+
+
+_CODES = (
+    ErrorCode("bad_request", 400, "Bad request", "The request line or a header can't be understood."),
+    ErrorCode("invalid_json", 400, "Not JSON", "The body can't be read as JSON (RFC 8259)."),
+    ErrorCode("invalid_utf8", 400, "Not UTF-8", "The body is not UTF-8."),
+    ErrorCode("invalid_encoding", 400, "Not as encoded", "The body is not what Content-Encoding says."),
+    ErrorCode("json_too_deep", 400, "Nested too deep", "The JSON nests deeper than this server reads."),
+    ErrorCode(
+        "invalid_prefer", 400, "Bad Prefer header", "`Prefer: wait=N` needs a whole N within the limit."
+    ),
+    ErrorCode(
+        "invalid_idempotency_key",
+        400,
+        "Bad Idempotency-Key",
+        "It must be 1 to 255 printable ASCII characters.",
+    ),
+    ErrorCode("missing_api_key", 401, "No API key", "Send `Authorization: Bearer hr_…`."),
+    ErrorCode("invalid_api_key", 401, "Wrong API key", "The key is unknown, revoked or expired."),
+    ErrorCode("missing_scope", 403, "Not allowed", "The key lacks the scope that this needs."),
+    ErrorCode("not_found", 404, "Not found", "Nothing is served at this path."),
+    ErrorCode("job_not_found", 404, "No such job", "There is no job with this id, or it is not yours."),
+    ErrorCode("model_not_found", 404, "No such model", "No model is registered by this name and version."),
+    ErrorCode("method_not_allowed", 405, "Method not allowed", "The Allow header says which methods are."),
+    ErrorCode(
+        "idempotency_in_flight",
+        409,
+        "First request in flight",
+        "The first request with this Idempotency-Key has not ended yet. Send it again in a moment.",
+    ),
+    ErrorCode("job_not_finished", 409, "Job not finished", "This needs a job that has ended."),
+    ErrorCode("job_erased", 409, "Job erased", "The job's input was erased, so it can't run again."),
+    ErrorCode("job_gone", 409, "Job gone", "The job that this key made is past its retention."),
+    ErrorCode("version_gone", 409, "Version gone", "The job's model version is no longer registered."),
+    ErrorCode(
+        "body_too_large", 413, "Body too large", "The body is over the limit, as sent or decompressed."
+    ),
+    ErrorCode(
+        "unsupported_media_type",
+        415,
+        "Not JSON by its type",
+        "Send Content-Type: application/json, plain or gzip.",
+    ),
+    ErrorCode("invalid_request", 422, "Invalid request", "`errors` names each wrong place."),
+    ErrorCode(
+        "invalid_input", 422, "Invalid input", "The input does not fit the model's schema; see `errors`."
+    ),
+    ErrorCode("invalid_cursor", 422, "Bad cursor", "`after` must be an id of this list."),
+    ErrorCode("unknown_model", 422, "Unknown model", "No model is registered by this name."),
+    ErrorCode("unknown_version", 422, "Unknown version", "The model has no such version."),
+    ErrorCode("version_mismatch", 422, "Two versions", "`name@version` and `version` differ."),
+    ErrorCode(
+        "idempotency_key_reused", 422, "Key reused", "This Idempotency-Key was used with another body."
+    ),
+    ErrorCode("too_many_requests", 429, "Too many requests", "Come back after Retry-After seconds."),
+    ErrorCode("internal_error", 500, "Internal error", "A bug of ours. Quote the request_id."),
+    ErrorCode("unavailable", 503, "Unavailable", "A service behind this one is away. Try again."),
+    ErrorCode(
+        "too_many_waiters", 503, "Too many streams", "This process holds as many as it may. Try again."
+    ),
+    ErrorCode("not_ready", 503, "Not ready", "`checks` says what is missing."),
+)
+
+CODES = {entry.code: entry for entry in _CODES}
+
+
+def page() -> str:
+    """The catalogue as a plain HTML page; each code is an anchor, which problem types point to."""
+    rows = "\n".join(
+        f'<tr id="{entry.code}"><td><code>{entry.code}</code></td><td>{entry.status}</td>'
+        f"<td>{escape(entry.meaning)}</td></tr>"
+        for entry in _CODES
+    )
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Headrace: errors</title>'
+        f"<h1>Errors</h1><table><tr><th>code</th><th>status</th><th>meaning</th></tr>\n{rows}\n</table></html>"
+    )

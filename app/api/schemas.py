@@ -1,0 +1,225 @@
+"""The shapes of answers, for the OpenAPI document. Answers are not made from these; tests compare the two."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Status = Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
+JobId = Field(pattern=r"^job_[0-9a-f]{32}$")
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Progress(_Shape):
+    """The last thing a running model said of itself."""
+
+    fraction: float = Field(ge=0, le=1)
+    message: str | None
+
+
+class JobFailure(BaseModel):
+    """Why the job failed. `code` is stable."""
+
+    code: str
+    message: str
+
+
+class Attempt(_Shape):
+    """One run of the job on one worker."""
+
+    attempt: int = Field(description="The model's errors up to and with this run.")
+    outcome: Literal["succeeded", "error", "canceled", "crashed", "timeout", "lost", "released"]
+    error_code: str | None
+    worker_id: str
+    pool: str | None
+    device: str | None
+    started_at: datetime
+    ended_at: datetime
+    batch_size: int | None
+    device_seconds: float
+
+
+class Metrics(_Shape):
+    """Where the time went, in seconds."""
+
+    queue_time: float | None
+    run_time: float | None
+    total_time: float | None
+    batch_size: int | None
+
+
+class Usage(_Shape):
+    """What the job took."""
+
+    units: int | None
+    unit: str
+    device: str | None
+    device_seconds: float | None
+
+
+class JobUrls(_Shape):
+    """Where to go from here."""
+
+    get: str
+    cancel: str
+    events: str
+
+
+class Job(_Shape):
+    """A job. No status is ever added; detail is in `status_reason`."""
+
+    id: str = JobId
+    object: Literal["job"]
+    model: str
+    version: str
+    status: Status
+    status_reason: str | None
+    queue_position: int | None
+    eta_s: float | None
+    progress: Progress | None
+    input: Any = Field(description="As submitted; null once erased.")
+    output: Any = Field(description="What the model answered; null unless `succeeded`.")
+    error: JobFailure | None
+    attempts: list[Attempt] | None = Field(description="Oldest first; null in lists.")
+    metrics: Metrics
+    usage: Usage
+    priority: Literal["high", "normal", "low"]
+    use_case: str | None
+    metadata: dict[str, str]
+    batch_id: str | None
+    custom_id: str | None
+    retry_of: str | None
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    expires_at: datetime
+    erased_at: datetime | None
+    urls: JobUrls
+
+
+class JobList(_Shape):
+    """A page of jobs, newest first. The next one begins `after` the last id."""
+
+    object: Literal["list"]
+    data: list[Job]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class Model(_Shape):
+    """A model: OpenAI's four members, and what a client of ours needs to use it."""
+
+    id: str = Field(description="`name`, or `name@version` if it was asked for so.")
+    object: Literal["model"]
+    created: int = Field(description="Unix seconds.")
+    owned_by: str
+    version: str
+    versions: list[str] = Field(description="Every registered version, newest first.")
+    description: str
+    device: Literal["cpu", "gpu", "remote"]
+    unit: str
+    max_batch_items: int
+    max_batch_units: int | None
+    execution_timeout_s: float
+    input_schema: dict[str, Any]
+    output_schema: dict[str, Any]
+
+
+class ModelList(_Shape):
+    """Every model, by name."""
+
+    object: Literal["list"]
+    data: list[Model]
+
+
+class Worker(_Shape):
+    """One worker process."""
+
+    id: str
+    object: Literal["worker"]
+    name: str
+    host: str
+    pid: int
+    pool: str
+    purchase: Literal["on_demand", "spot"]
+    device: str
+    queues: list[str]
+    state: Literal["ready", "draining", "stopped", "dead"]
+    model: str | None = Field(description="`name@version` of the micro-batch it runs now.")
+    batch_size: int
+    models: dict[str, Any] = Field(description="What it has loaded, and what it could not load.")
+    started_at: datetime
+    heartbeat_at: datetime
+
+
+class WorkerList(_Shape):
+    """Every worker process heard of lately, newest first."""
+
+    object: Literal["list"]
+    data: list[Worker]
+
+
+class FieldProblem(_Shape):
+    """One wrong place in a request."""
+
+    pointer: str = Field(description="JSON pointer into the body; /query/… for a query parameter.")
+    code: str
+    message: str
+
+
+class OpenAIError(_Shape):
+    """The same error for OpenAI's clients."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class Check(_Shape):
+    """One service this server needs."""
+
+    ok: bool
+    reason: str | None
+
+
+class Readiness(_Shape):
+    """Whether this server can do its work. Without Redis it can, only slower: `degraded`."""
+
+    status: Literal["ready", "degraded"]
+    checks: dict[str, Check]
+
+
+class Liveness(_Shape):
+    """The process is alive."""
+
+    status: Literal["ok"]
+
+
+class Index(_Shape):
+    """Where things are."""
+
+    name: Literal["headrace"]
+    version: str
+    docs: str
+    openapi: str
+
+
+class Problem(_Shape):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str = Field(description="Stable. Match on this.")
+    request_id: str | None
+    retryable: bool
+    errors: list[FieldProblem]
+    error: OpenAIError
+    checks: dict[str, Check] | None = None

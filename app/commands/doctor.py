@@ -1,0 +1,30 @@
+"""`headracectl doctor`: prove the conservation law on a live database."""
+
+import json
+import sys
+from dataclasses import asdict
+
+import click
+
+from app.commands.common import as_json, operator_command
+from app.db import conservation
+from app.db.engine import make_engine
+from app.settings import Settings
+
+
+@click.command()
+@as_json
+@operator_command
+def doctor(settings: Settings, as_json: bool) -> None:
+    """Check that every job is in exactly one place. Exit code 1 if one is not."""
+    report = conservation.check(make_engine(settings.database_url))
+    if as_json:
+        click.echo(json.dumps({"ok": not report.violations, **asdict(report)}))
+    else:
+        counts = ", ".join(f"{count} {name}" for name, count in report.counts.items())
+        click.echo(f"{counts}")
+        for violation in report.violations:
+            click.echo(f"job {violation.job_id}: {violation.problem} {list(violation.places)}", err=True)
+        verdict = "every job is in exactly one place"
+        click.echo(f"{len(report.violations)} violations" if report.violations else f"ok: {verdict}")
+    sys.exit(1 if report.violations else 0)

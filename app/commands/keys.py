@@ -1,0 +1,76 @@
+"""`headracectl keys`: create, list and revoke API keys."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import click
+
+from app.commands.common import as_json, operator_command, show
+from app.db import keys as sql
+from app.db.engine import make_engine
+from app.errors import NotFound
+from app.intake.keys import SCOPES, issue_key
+from app.settings import Settings
+
+
+@click.group()
+def keys() -> None:
+    """Keys that clients authenticate with."""
+
+
+@keys.command()
+@click.option("--tenant", default="default", show_default=True, help="Made if there is none of this name.")
+@click.option("--name", default="", help="What the key is for.")
+@click.option("--scope", "scopes", multiple=True, help=f"Repeatable; default: all. One of {' '.join(SCOPES)}.")
+@click.option("--expires-days", type=click.IntRange(1), help="Days until it stops working. Default: never.")
+@as_json
+@operator_command
+def create(
+    settings: Settings, tenant: str, name: str, scopes: tuple[str, ...], expires_days: int | None, as_json: bool
+) -> None:
+    """Make a key and print it: the only time it is seen."""
+    engine = make_engine(settings.database_url)
+    key = issue_key(
+        engine,
+        settings.secret_key.get_secret_value(),
+        sql.ensure_tenant(engine, tenant),
+        name=name,
+        scopes=scopes or SCOPES,
+        expires_at=datetime.now(UTC) + timedelta(days=expires_days) if expires_days else None,
+    )
+    if as_json:
+        click.echo(json.dumps({"key": key, "id": key.split("_")[1], "tenant": tenant}))
+    else:
+        click.echo(key)
+        click.echo("Keep it: only its hash is stored.", err=True)
+
+
+@keys.command("list")
+@as_json
+@operator_command
+def list_keys(settings: Settings, as_json: bool) -> None:
+    """Show every key, without its secret."""
+    rows = [
+        {
+            "id": row.id,
+            "tenant": row.tenant,
+            "name": row.name,
+            "scopes": row.scopes,
+            "created_at": row.created_at,
+            "expires_at": row.expires_at,
+            "revoked_at": row.revoked_at,
+            "live": row.live,
+        }
+        for row in sql.list_all(make_engine(settings.database_url))
+    ]
+    show(rows, ["id", "tenant", "name", "live", "created_at", "expires_at"], as_json=as_json)
+
+
+@keys.command()
+@click.argument("key_id")
+@operator_command
+def revoke(settings: Settings, key_id: str) -> None:
+    """Revoke a key by its id (the middle part of hr_ID_SECRET). API processes notice within seconds."""
+    if not sql.revoke(make_engine(settings.database_url), key_id):
+        raise NotFound("key_not_found", f"there is no live key with the id {key_id}")
+    click.echo(f"revoked {key_id}")

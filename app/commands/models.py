@@ -1,0 +1,81 @@
+"""`headracectl models`: register model classes, list and show what is registered."""
+
+import json
+import sys
+import traceback
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from app.commands.common import as_json, operator_command, show
+from app.db import models as sql
+from app.db.engine import make_engine
+from app.errors import HeadraceError, NotFound
+from app.intake.registry import register_source
+from app.settings import Settings
+
+
+@click.group()
+def models() -> None:
+    """Models that workers can run."""
+
+
+@models.command()
+@click.argument("source", metavar="FILE:CLASS")
+@click.option("--replace", is_flag=True, help="Development only: put other code behind a known version.")
+@as_json
+@operator_command
+def register(settings: Settings, source: str, replace: bool, as_json: bool) -> None:
+    """Register a model class (FILE.py:CLASS or package.module:CLASS) and make its version the current one."""
+    try:
+        name, version = register_source(settings, source, replace=replace)
+    except HeadraceError:
+        raise
+    except Exception:
+        # The user's own module failed to import: its traceback is what they need to see.
+        traceback.print_exc()
+        sys.exit(f"Error: {source} could not be imported")
+    if as_json:
+        click.echo(json.dumps({"model": name, "version": version}))
+    else:
+        click.echo(f"registered {name}@{version}")
+
+
+@models.command("list")
+@as_json
+@operator_command
+def list_models(settings: Settings, as_json: bool) -> None:
+    """Show every registered version."""
+    rows = [
+        {
+            "model": version.spec.name,
+            "version": version.spec.version,
+            "current": row.current,
+            "device": version.spec.device.value,
+            "max_batch_items": version.spec.max_batch_items,
+            "source": version.spec.source,
+            "created_at": row.created_at,
+        }
+        for version, row in sql.list_all(make_engine(settings.database_url))
+    ]
+    show(rows, ["model", "version", "current", "device", "max_batch_items", "source"], as_json=as_json)
+
+
+@models.command("show")
+@click.argument("model", metavar="NAME[@VERSION]")
+@as_json
+@operator_command
+def show_model(settings: Settings, model: str, as_json: bool) -> None:
+    """Show one version: limits, batch knobs, input and output schemas."""
+    name, _, version = model.partition("@")
+    found = sql.find(make_engine(settings.database_url), name, version or None)
+    if found is None:
+        raise NotFound("model_not_found", f"there is no model {model}")
+    values: dict[str, Any] = {**asdict(found.spec), "device": found.spec.device.value}
+    if as_json:
+        click.echo(json.dumps(values))
+        return
+    for key, value in values.items():
+        text = json.dumps(value, indent=2) if isinstance(value, dict) else value
+        click.echo(f"{key}: {text}")

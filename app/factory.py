@@ -1,0 +1,74 @@
+"""The composition root of the HTTP edge: the only place where its parts are made and meet."""
+
+import time
+from collections.abc import Callable
+
+from flask import Flask
+
+from app.api import docs, edge, health, job_control, job_events, jobs, models, problems, workers
+from app.api import services as parts
+from app.broker.ring import Ringer
+from app.broker.wakeups import Wakeups
+from app.db.engine import Engine, make_engine
+from app.intake.accept import Intake
+from app.intake.authenticate import Authenticator
+from app.intake.catalogue import Catalogue
+from app.intake.readiness import Readiness
+from app.settings import Settings
+
+BLUEPRINTS = (
+    jobs.blueprint,
+    job_control.blueprint,
+    job_events.blueprint,
+    models.blueprint,
+    workers.blueprint,
+    health.blueprint,
+    docs.blueprint,
+)
+
+
+def create_app(
+    settings: Settings,
+    *,
+    engine: Engine | None = None,
+    ringer: Ringer | None = None,
+    wakeups: Wakeups | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Flask:
+    """The WSGI application. Connects to nothing yet, so it may be made before the services are there.
+
+    Tests pass their own parts; `clock` is a monotonic one, for caches and waits.
+    """
+    pepper, ttl_s = settings.secret_key.get_secret_value(), settings.api.cache_ttl_s
+    engine = engine or make_engine(
+        settings.database_url, pool_size=settings.database_pool, application_name="headrace api"
+    )
+    ringer = ringer or Ringer(settings.redis_url)
+    catalogue = Catalogue(engine, ttl_s, clock)
+    services = parts.Services(
+        settings=settings,
+        engine=engine,
+        ringer=ringer,
+        wakeups=wakeups or Wakeups(settings.redis_url, max_waiters=settings.api.max_waiters),
+        catalogue=catalogue,
+        authenticator=Authenticator(engine, pepper, ttl_s, clock),
+        intake=Intake(engine, catalogue, ringer),
+        readiness=Readiness(_probe_engine(settings), ringer, clock),
+        clock=clock,
+    )
+    app = Flask("headrace", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.api.max_body_bytes
+    app.url_map.merge_slashes = False
+    parts.install(app, services)
+    edge.install(app)
+    problems.install(app)
+    for blueprint in BLUEPRINTS:
+        app.register_blueprint(blueprint)
+    return app
+
+
+def _probe_engine(settings: Settings) -> Engine:
+    # A connection of its own: a busy pool must not look like a database that is gone.
+    return make_engine(
+        settings.database_url, pool_size=1, statement_timeout_s=2.0, application_name="headrace probe"
+    )

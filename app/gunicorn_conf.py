@@ -1,0 +1,78 @@
+"""Gunicorn's settings, from ours: `gunicorn -c python:app.gunicorn_conf app.wsgi:application`.
+
+Nothing here may import psycopg, redis or prometheus_client: this runs before gevent patches the
+sockets and before the metrics' folder is known.
+"""
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from app.errors import SettingsError
+from app.observability.sharing import share_metrics
+from app.settings import load
+
+try:
+    _settings = load()
+except SettingsError as error:
+    for _problem in error.problems:
+        print(f"headrace: {_problem}", file=sys.stderr)  # noqa: T201
+    sys.exit(3)
+
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+bind = _settings.api.bind
+worker_class = "gevent"
+workers = _settings.api.processes or min(2, _CORES)
+# Each held request is a connection; the rest of the places is for requests that are answered at once.
+worker_connections = _settings.api.max_waiters + 1000
+keepalive = 75
+timeout = 60
+graceful_timeout = 10
+limit_request_line = 8190
+# Each process makes its own connections, after the fork.
+preload_app = False
+accesslog = None
+errorlog = "-"
+loglevel = "warning"
+
+
+def _metrics_folder() -> Path:
+    if _settings.metrics_dir:
+        return _settings.metrics_dir
+    folder = Path(tempfile.mkdtemp(prefix="headrace-metrics-"))
+    atexit.register(_remove, folder, os.getpid())
+    return folder
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # not in the children, which inherit this handler
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+share_metrics(_metrics_folder())
+
+
+def post_worker_init(worker: Any) -> None:
+    """Let held requests go as soon as the process is asked to end, so that it ends at once."""
+    import gevent
+
+    wakeups = worker.wsgi.extensions["headrace"].wakeups
+
+    def watch() -> None:
+        while worker.alive:
+            gevent.sleep(0.25)
+        wakeups.close()
+
+    gevent.spawn(watch)
+
+
+def child_exit(_server: Any, worker: Any) -> None:
+    """Forget the gauges of a process that ended."""
+    from app.observability.metrics import forget_process
+
+    forget_process(worker.pid)

@@ -1,0 +1,122 @@
+"""Accept: from a validated request to a committed job, then the bell. One SQL statement writes it all."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from app.broker.ring import Ringer, doorbell_for
+from app.db import accept as sql
+from app.db import jobs
+from app.db.engine import Engine
+from app.domain.ids import new_uuid
+from app.domain.lanes import Lane, Priority
+from app.domain.model import ModelVersion
+from app.domain.retry import RetryPolicy
+from app.domain.stages import QueuedJob
+from app.errors import Conflict, Unavailable
+from app.intake.authenticate import Principal
+from app.intake.catalogue import Catalogue
+from app.intake.idempotency import Once, reused
+from app.intake.request import JobRequest, Policy, Retry
+from app.intake.validate import canonical, validate_input
+from app.observability import metrics
+
+_PRIORITY = {"high": Priority.HIGH, "normal": Priority.NORMAL, "low": Priority.LOW, None: Priority.NORMAL}
+_POLICY, _RETRY = Policy(), Retry()
+_LOCK_NOT_AVAILABLE = "55P03"
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """The job was written now."""
+
+    job: QueuedJob
+    unit: str
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """An earlier request with the same key wrote the job; its row as `app.db.jobs.get` gives it."""
+
+    row: Any
+
+
+class Intake:
+    """Accepts jobs. One per process; safe to share among threads."""
+
+    def __init__(self, engine: Engine, catalogue: Catalogue, ringer: Ringer) -> None:
+        self._engine = engine
+        self._catalogue = catalogue
+        self._ringer = ringer
+
+    def submit(self, principal: Principal, request: JobRequest, once: Once | None) -> Fresh | Replayed:
+        """Accept the job that was asked for. Raises `Invalid` for what is no job of that model."""
+        listed = self._catalogue.resolve(request.model, request.version)
+        text = orjson.dumps(request.input)
+        validate_input(listed, request.input, text)
+        return self.write(compose(principal, listed.version, request, text), listed.version, once)
+
+    def write(self, job: QueuedJob, version: ModelVersion, once: Once | None) -> Fresh | Replayed:
+        """Commit a job, then ring. With `once`, only the first of its requests writes; all get its job.
+
+        Raises `Invalid` if the key was used for something else, `Conflict` while its first request
+        is still being committed, and `Unavailable`; then nothing was written, or nobody knows yet.
+        """
+        try:
+            written = sql.accept(self._engine, job, once)
+        except Unavailable as error:
+            if once is not None and _sqlstate(error) == _LOCK_NOT_AVAILABLE:
+                raise Conflict(
+                    "idempotency_in_flight", "the first request with this key has not ended yet"
+                ) from error
+            raise
+        if isinstance(written, sql.Repeated):
+            return self._replay(job.tenant_id, written)
+        metrics.ACCEPT_JOBS.labels(job.model).inc()
+        if not self._ringer.ring(doorbell_for(version, job.lane)):
+            metrics.SIGNAL_UNHEARD.inc()
+        return Fresh(job, version.spec.unit, written.created_at, written.expires_at)
+
+    def _replay(self, tenant_id: int, written: sql.Repeated) -> Replayed:
+        if not written.same:
+            raise reused()
+        row = jobs.get(self._engine, tenant_id, written.resource_id)
+        if row is None:
+            raise Conflict("job_gone", "the job that this key made is past its retention")
+        metrics.ACCEPT_REPLAYS.inc()
+        return Replayed(row)
+
+
+def compose(principal: Principal, version: ModelVersion, request: JobRequest, text: bytes) -> QueuedJob:
+    """The row to be written. `text` is the input as JSON."""
+    policy, retry = request.policy or _POLICY, request.retry or _RETRY
+    limit = version.spec.execution_timeout_s
+    events = request.webhook_events_filter
+    return QueuedJob(
+        id=new_uuid(),
+        tenant_id=principal.tenant_id,
+        version_id=version.id,
+        model=version.spec.name,
+        version=version.spec.version,
+        device=version.spec.device,
+        lane=Lane.INTERACTIVE,
+        priority=_PRIORITY[request.priority],
+        input=text,
+        input_hash=hashlib.sha256(canonical(request.input)).digest(),
+        queue_ttl_s=policy.queue_ttl_s,
+        execution_timeout_s=min(policy.execution_timeout_s or limit, limit),
+        retry=RetryPolicy(retry.max_attempts, retry.initial_delay_ms, retry.max_delay_ms),
+        metadata=request.metadata or {},
+        use_case=request.use_case,
+        webhook=request.webhook,
+        webhook_events=tuple(dict.fromkeys(events)) if events else ("completed",),
+    )
+
+
+def _sqlstate(error: Unavailable) -> str | None:
+    return getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)

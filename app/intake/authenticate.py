@@ -1,0 +1,61 @@
+"""From an `Authorization` header to who is asking."""
+
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from app.db import keys
+from app.db.engine import Engine
+from app.errors import Forbidden, Unauthenticated
+from app.intake.cache import TtlCache
+from app.intake.keys import hash_secret, parse_key
+
+_CACHED_KEYS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A tenant's live key, and what it may do."""
+
+    key_id: str
+    tenant_id: int
+    tenant: str
+    scopes: frozenset[str]
+
+    def require(self, scope: str) -> None:
+        """Raise `Forbidden` unless the key has the scope."""
+        if scope not in self.scopes:
+            raise Forbidden("missing_scope", f"this key lacks the scope {scope}")
+
+
+class Authenticator:
+    """Checks keys against Postgres, remembering each for a moment; a revoked one works for that long."""
+
+    def __init__(self, engine: Engine, pepper: str, ttl_s: float, clock: Callable[[], float]) -> None:
+        self._engine = engine
+        self._pepper = pepper
+        self._cache: TtlCache[str, tuple[bytes, Principal]] = TtlCache(_CACHED_KEYS, ttl_s, clock)
+
+    def authenticate(self, header: str | None) -> Principal:
+        """Who sent this header. Raises `Unauthenticated`; the reason is the same for every wrong key."""
+        if not header:
+            raise Unauthenticated("missing_api_key", "send your API key as `Authorization: Bearer hr_…`")
+        scheme, _, text = header.partition(" ")
+        parsed = parse_key(text.strip()) if scheme.lower() == "bearer" else None
+        if parsed is None:
+            raise _wrong()
+        key_id, secret = parsed
+        known = self._cache.get(key_id, lambda: self._load(key_id))
+        if known is None or not hmac.compare_digest(known[0], hash_secret(self._pepper, secret)):
+            raise _wrong()
+        return known[1]
+
+    def _load(self, key_id: str) -> tuple[bytes, Principal] | None:
+        row = keys.find(self._engine, key_id) if key_id.isalnum() else None
+        if row is None or not row.live:
+            return None
+        return row.secret_hash, Principal(row.id, row.tenant_id, row.tenant, frozenset(row.scopes))
+
+
+def _wrong() -> Unauthenticated:
+    return Unauthenticated("invalid_api_key", "this API key is unknown, revoked or expired")

@@ -1,0 +1,96 @@
+"""The registered models as intake sees them: found by name, each with its compiled input schema."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import jsonschema_rs
+import orjson
+
+from app.db import models
+from app.db.engine import Engine
+from app.domain.model import ModelVersion
+from app.errors import FieldError, Invalid, NotFound
+from app.intake.cache import TtlCache
+
+_CACHED_VERSIONS = 1024
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A model version and how it is used: ready to validate inputs."""
+
+    version: ModelVersion
+    validator: jsonschema_rs.Draft202012Validator
+
+
+class Catalogue:
+    """Finds model versions, remembering each for a moment: a new current version is seen within it."""
+
+    def __init__(self, engine: Engine, ttl_s: float, clock: Callable[[], float]) -> None:
+        self._engine = engine
+        self._cache: TtlCache[tuple[str, str | None], Listed] = TtlCache(_CACHED_VERSIONS, ttl_s, clock)
+
+    def find(self, name: str, version: str | None) -> Listed | None:
+        """The version, or the current one if `version` is None."""
+        if not _NAME.fullmatch(name) or (version is not None and not _VERSION.fullmatch(version)):
+            return None
+        return self._cache.get((name, version), lambda: self._load(name, version))
+
+    def resolve(self, model: str, version: str | None) -> Listed:
+        """What a request means by `name` or `name@version` and its `version`. Raises `Invalid`."""
+        name, at, inline = model.partition("@")
+        if at and version is not None and inline != version:
+            raise _invalid("version_mismatch", "/version", f"{model!r} and version {version!r} differ")
+        wanted = inline if at else version
+        listed = self.find(name, wanted)
+        if listed is not None:
+            return listed
+        if wanted is None or self.find(name, None) is None:
+            raise _invalid("unknown_model", "/model", f"there is no model {name[:128]!r}")
+        pointer = "/model" if at else "/version"
+        raise _invalid("unknown_version", pointer, f"model {name!r} has no version {wanted[:128]!r}")
+
+    def get(self, model: str) -> Listed:
+        """The version named by a URL. Raises `NotFound`."""
+        name, at, version = model.partition("@")
+        listed = self.find(name, version if at else None)
+        if listed is None:
+            raise NotFound("model_not_found", "there is no such model")
+        return listed
+
+    def _load(self, name: str, version: str | None) -> Listed | None:
+        found = models.find(self._engine, name, version)
+        if found is None:
+            return None
+        return Listed(found, _compile(orjson.dumps(found.spec.input_schema)))
+
+
+@lru_cache(maxsize=256)
+def _compile(schema: bytes) -> jsonschema_rs.Draft202012Validator:
+    # Masked: a message must not repeat the value it is about.
+    return jsonschema_rs.Draft202012Validator(orjson.loads(schema), mask="the value", validate_formats=True)
+
+
+def _invalid(code: str, pointer: str, message: str) -> Invalid:
+    return Invalid(code, message, [FieldError(pointer, code, message)])
+
+
+def describe(listed: ModelVersion) -> dict[str, Any]:
+    """What clients may know of a version; where its code is stays with the operator."""
+    spec = listed.spec
+    return {
+        "version": spec.version,
+        "description": spec.description,
+        "device": spec.device.value,
+        "unit": spec.unit,
+        "max_batch_items": spec.max_batch_items,
+        "max_batch_units": spec.max_batch_units,
+        "execution_timeout_s": spec.execution_timeout_s,
+        "input_schema": spec.input_schema,
+        "output_schema": spec.output_schema,
+    }

@@ -1,0 +1,111 @@
+"""Cancel, retry, erase: what a client may do with a job that exists."""
+
+import hashlib
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from app.broker.wakeups import Wakeups
+from app.db import cancel as cancel_sql
+from app.db import erase as erase_sql
+from app.db import jobs
+from app.db.engine import Engine
+from app.domain.ids import InvalidId, new_uuid, parse_id
+from app.domain.lanes import Lane, Priority
+from app.domain.retry import RetryPolicy
+from app.domain.stages import QueuedJob
+from app.domain.states import TERMINAL, JobStatus
+from app.errors import Conflict, NotFound
+from app.intake.accept import Fresh, Intake, Replayed
+from app.intake.authenticate import Principal
+from app.intake.catalogue import Catalogue
+from app.intake.idempotency import Once
+from app.intake.validate import canonical
+
+
+def parse_job_id(text: str) -> UUID:
+    """The id in a URL. Raises `NotFound`: what is no id names no job."""
+    try:
+        return parse_id("job", text)
+    except InvalidId:
+        raise not_found() from None
+
+
+def not_found() -> NotFound:
+    """The same for a job that never was and for one of somebody else."""
+    return NotFound("job_not_found", "there is no such job")
+
+
+def fetch(engine: Engine, principal: Principal, job_id: UUID) -> Any:
+    """The job's row. Raises `NotFound`."""
+    row = jobs.get(engine, principal.tenant_id, job_id)
+    if row is None:
+        raise not_found()
+    return row
+
+
+def cancel(engine: Engine, wakeups: Wakeups, principal: Principal, job_id: UUID) -> Any:
+    """End a waiting job at once, ask a running one to end, leave one that ended. Returns its row."""
+    if not jobs.exists(engine, principal.tenant_id, job_id):
+        raise not_found()
+    if cancel_sql.cancel(engine, job_id) is not None:
+        wakeups.announce([job_id])
+    return fetch(engine, principal, job_id)
+
+
+def erase(engine: Engine, principal: Principal, job_id: UUID) -> Any:
+    """Erase input, metadata and output of a finished job; doing it again is fine. Returns its row.
+
+    Raises `Conflict` while the job is alive.
+    """
+    if not erase_sql.erase(engine, principal.tenant_id, job_id):
+        fetch(engine, principal, job_id)
+        raise Conflict("job_not_finished", "the job has not ended; cancel it first")
+    return fetch(engine, principal, job_id)
+
+
+def retry(
+    engine: Engine,
+    intake: Intake,
+    catalogue: Catalogue,
+    principal: Principal,
+    job_id: UUID,
+    once: Once | None,
+) -> Fresh | Replayed:
+    """Submit the same again: same version, input and options, as a new job.
+
+    Raises `Conflict` while the job is alive, or once its input is erased.
+    """
+    row = fetch(engine, principal, job_id)
+    if JobStatus(row.status) not in TERMINAL:
+        raise Conflict("job_not_finished", "the job has not ended, so there is nothing to try again")
+    if row.erased_at is not None:
+        raise Conflict("job_erased", "the job's input was erased")
+    listed = catalogue.find(row.model, row.version)
+    if listed is None:
+        raise Conflict("version_gone", "the job's model version is no longer registered")
+    return intake.write(_again(row, listed.version.id, listed.version.spec.device), listed.version, once)
+
+
+def _again(row: Any, version_id: int, device: Any) -> QueuedJob:
+    return QueuedJob(
+        id=new_uuid(),
+        tenant_id=row.tenant_id,
+        version_id=version_id,
+        model=row.model,
+        version=row.version,
+        device=device,
+        lane=Lane(row.lane),
+        priority=Priority(row.priority),
+        input=orjson.dumps(row.input),
+        input_hash=hashlib.sha256(canonical(row.input)).digest(),
+        queue_ttl_s=(row.expires_at - row.created_at).total_seconds(),
+        execution_timeout_s=row.execution_timeout_s,
+        retry=RetryPolicy(row.max_attempts, row.initial_delay_ms, row.max_delay_ms),
+        metadata=row.metadata,
+        use_case=row.use_case,
+        webhook=row.webhook,
+        webhook_events=tuple(row.webhook_events or ()),
+        retry_of=row.id,
+    )

@@ -1,0 +1,31 @@
+"""Idempotency-Key: what makes two requests the same one."""
+
+import hashlib
+from typing import Any
+
+from app.db.accept import IdempotencyKey as Once
+from app.errors import Invalid, Malformed
+from app.intake.validate import canonical
+
+__all__ = ["MAX_KEY", "Once", "once", "reused"]
+
+MAX_KEY = 255
+
+
+def once(header: str | None, endpoint: str, body: Any) -> Once | None:
+    """The key with the body's fingerprint, or None without a key. Bodies of equal JSON are the same.
+
+    Raises `Malformed` for a key that is none.
+    """
+    if header is None:
+        return None
+    if not (0 < len(header) <= MAX_KEY and header.isascii() and header.isprintable()):
+        raise Malformed(
+            "invalid_idempotency_key", f"Idempotency-Key must be 1 to {MAX_KEY} printable ASCII characters"
+        )
+    return Once(endpoint, header, hashlib.sha256(canonical(body)).digest())
+
+
+def reused() -> Invalid:
+    """The key was used before, for something else."""
+    return Invalid("idempotency_key_reused", "this Idempotency-Key was used with another body")

@@ -1,0 +1,79 @@
+"""The requests that jobs are made of: paths, headers and raw answers. `Job` and `Jobs` dress them up."""
+
+from collections.abc import Iterator, Mapping
+from math import ceil
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+from headrace import pages
+from headrace.clock import Deadline
+from headrace.events import Event, follow
+from headrace.transport import Answer, Transport
+
+_PATH = "/v1/jobs"
+_LONGEST_KEY = 255
+
+
+class JobApi:
+    """One method per endpoint."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+
+    def create(
+        self,
+        body: Mapping[str, Any],
+        *,
+        idempotency_key: str | None,
+        hold: float = 0.0,
+        deadline: Deadline | None = None,
+    ) -> dict[str, Any]:
+        """POST a job; the server holds the answer up to `hold` seconds while it has not ended."""
+        headers = _key_header(idempotency_key) | _prefer(hold)
+        return self._json("POST", _PATH, body=body, headers=headers, hold=ceil(hold), deadline=deadline)
+
+    def fetch(self, job_id: str, *, hold: float = 0.0, deadline: Deadline | None = None) -> Answer:
+        """GET a job, held likewise."""
+        return self.transport.request(
+            "GET", _path(job_id), headers=_prefer(hold), hold=ceil(hold), deadline=deadline
+        )
+
+    def list(self, params: Mapping[str, str], limit: int | None) -> Iterator[dict[str, Any]]:
+        """GET every page, as it is reached."""
+        return pages.items(self.transport, _PATH, params, limit)
+
+    def cancel(self, job_id: str) -> dict[str, Any]:
+        return self._json("POST", f"{_path(job_id)}/cancel")
+
+    def retry(self, job_id: str) -> dict[str, Any]:
+        return self._json("POST", f"{_path(job_id)}/retry", headers=_key_header(None))
+
+    def delete(self, job_id: str) -> None:
+        self.transport.request("DELETE", _path(job_id))
+
+    def follow(self, job_id: str) -> Iterator[Event]:
+        """GET the events, over as many connections as it takes."""
+        return follow(self.transport, f"{_path(job_id)}/events")
+
+    def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        job: dict[str, Any] = self.transport.request(method, path, **options).data
+        return job
+
+
+def _path(job_id: str) -> str:
+    # A stray id must not turn into the path of something else.
+    if job_id.strip(".") == "":
+        raise ValueError("a job id is needed")
+    return f"{_PATH}/{quote(job_id, safe='')}"
+
+
+def _prefer(hold: float) -> dict[str, str]:
+    return {"Prefer": f"wait={ceil(hold)}"} if hold > 0 else {}
+
+
+def _key_header(key: str | None) -> dict[str, str]:
+    key = str(uuid4()) if key is None else key
+    if not (0 < len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable()):
+        raise ValueError(f"an idempotency key is 1 to {_LONGEST_KEY} printable ASCII characters")
+    return {"Idempotency-Key": key}

@@ -1,0 +1,141 @@
+"""One suite, every runner: what a runner promises, whatever model it runs."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from app.errors import JobError
+from app.intake.source import spec_of
+from tests.support import models
+from tests.support.models import EXAMPLES
+from workers.runners.base import Runner
+from workers.runners.local import LoadFailed, LocalRunner
+
+HERE = Path(models.__file__)
+
+
+class QuietContext:
+    """A context that nobody listens to."""
+
+    def progress(self, index: int, fraction: float, message: str | None = None) -> None:
+        """Say nothing."""
+
+    def canceled(self, index: int) -> bool:
+        return False
+
+
+# name → (source, input values that the model takes)
+MODELS: dict[str, tuple[str, list[Any]]] = {
+    "echo": (f"{EXAMPLES / 'echo.py'}:Echo", [{"n": n, "text": "\u0000é"} for n in range(5)]),
+    "double": (f"{HERE}:Double", [{"value": float(n)} for n in range(5)]),
+    "minilm": (f"{EXAMPLES / 'minilm.py'}:MiniLM", [{"text": "word " * n} for n in range(1, 6)]),
+}
+RUNNERS: dict[str, Callable[[str], Runner]] = {
+    "local": lambda source: LocalRunner.load(spec_of(source), "cpu"),
+}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param((runner, model), id=f"{runner}-{model}", marks=[pytest.mark.torch] * (model == "minilm"))
+        for runner in RUNNERS
+        for model in MODELS
+    ],
+)
+def loaded(request: pytest.FixtureRequest) -> tuple[Runner, list[Any]]:
+    runner, model = request.param
+    source, values = MODELS[model]
+    return RUNNERS[runner](source), values
+
+
+def test_reads_what_the_model_takes_and_measures_it(loaded: tuple[Runner, list[Any]]) -> None:
+    runner, values = loaded
+    for value in values:
+        _, units = runner.read(value)
+        assert units >= 1
+
+
+def test_outputs_match_inputs_one_to_one_in_any_company(loaded: tuple[Runner, list[Any]]) -> None:
+    runner, values = loaded
+    read = [runner.read(value)[0] for value in values]
+    together = runner.run(read, QuietContext())
+    assert len(together.outputs) == len(values)
+    assert together.device_s >= 0
+    for value, output in zip(read, together.outputs, strict=True):
+        (alone,) = runner.run([value], QuietContext()).outputs
+        assert isinstance(output, bytes)
+        assert isinstance(alone, bytes)
+        assert _close(orjson.loads(output), orjson.loads(alone))
+
+
+def test_refuses_what_is_not_its_input(loaded: tuple[Runner, list[Any]]) -> None:
+    runner, _ = loaded
+    with pytest.raises(JobError) as caught:
+        runner.read("a bare string")
+    assert caught.value.code == "invalid_input"
+    assert not caught.value.retryable
+
+
+def test_shrinks_for_good(loaded: tuple[Runner, list[Any]]) -> None:
+    runner, _ = loaded
+    before = runner.max_items
+    runner.shrink(8)
+    assert runner.max_items == 4
+    runner.shrink(1)
+    assert runner.max_items == 1
+    runner.max_items = before
+
+
+def local(name: str) -> LocalRunner:
+    return LocalRunner.load(spec_of(f"{HERE}:{name}"), "cpu")
+
+
+def run_one(runner: LocalRunner, value: float) -> Any:
+    return runner.run([runner.read({"value": value})[0]], QuietContext()).outputs[0]
+
+
+def test_nan_is_no_output_but_text_that_spells_it_is() -> None:
+    runner = local("NotANumber")
+    refused = run_one(runner, -1)
+    assert isinstance(refused, JobError)
+    assert refused.code == "invalid_output"
+    assert orjson.loads(run_one(runner, 1)) == {"value": 1.0, "note": "NaN Infinity"}
+
+
+def test_an_output_against_its_schema_fails_with_the_place() -> None:
+    refused = run_one(local("BadOutput"), 1)
+    assert isinstance(refused, JobError)
+    assert refused.code == "invalid_output"
+    assert refused.message.startswith("/value:")
+
+
+def test_too_few_outputs_are_an_error() -> None:
+    with pytest.raises(JobError, match="0 outputs for 1 inputs"):
+        run_one(local("ForgetsOne"), 1)
+
+
+def test_a_failing_load_says_why() -> None:
+    with pytest.raises(LoadFailed, match=r"FileNotFoundError: weights\.safetensors"):
+        local("Unloadable")
+
+
+def test_other_code_than_was_registered_is_not_run(tmp_path: Path) -> None:
+    source = tmp_path / "changing.py"
+    code = (EXAMPLES / "echo.py").read_text()
+    source.write_text(code)
+    spec = spec_of(f"{source}:Echo")
+    source.write_text(f"{code}\n# changed since\n")
+    with pytest.raises(LoadFailed, match="not the code that was registered"):
+        LocalRunner.load(spec, "cpu")
+
+
+def _close(left: Any, right: Any) -> bool:
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(_close(left[key], right[key]) for key in left)
+    if isinstance(left, list):
+        return len(left) == len(right) and all(map(_close, left, right))
+    return left == pytest.approx(right, abs=1e-5) if isinstance(left, float) else left == right

@@ -1,0 +1,100 @@
+"""Migrations: up, down, up again; equal to the metadata; safe against locks and against each other."""
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
+
+from app.db.engine import sqlalchemy_url
+from app.db.migrate import alembic_config, downgrade, upgrade
+from app.db.tables import PARTITIONED, metadata
+from app.errors import Unavailable
+
+
+def differences(database_url: str) -> list[object]:
+    partitions = tuple(f"{table.name}_p" for table in PARTITIONED)
+
+    def ours(name: str | None, type_: str, _parents: object) -> bool:
+        return not (type_ == "table" and (name or "").startswith(partitions))
+
+    engine = create_engine(sqlalchemy_url(database_url))
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True, "include_name": ours}
+        )
+        found = list(compare_metadata(context, metadata))
+    engine.dispose()
+    return found
+
+
+def names(database_url: str) -> set[str]:
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname <> 'alembic_version'"
+            " AND relname <> 'alembic_version_pkc'"
+        )
+        return {row[0] for row in rows}
+
+
+def test_the_migrated_schema_is_the_metadata(empty_database_url: str) -> None:
+    upgrade(empty_database_url)
+    assert differences(empty_database_url) == []
+
+
+def test_the_comparison_would_see_a_difference(empty_database_url: str) -> None:
+    upgrade(empty_database_url)
+    with psycopg.connect(empty_database_url) as connection:
+        connection.execute("ALTER TABLE workers DROP COLUMN cause CASCADE")
+    assert differences(empty_database_url)
+
+
+def test_down_to_nothing_and_up_again(empty_database_url: str) -> None:
+    upgrade(empty_database_url)
+    first = names(empty_database_url)
+    downgrade(empty_database_url, "base")
+    assert names(empty_database_url) == set()
+    upgrade(empty_database_url)
+    assert names(empty_database_url) == first
+
+
+def test_every_revision_goes_up_and_down_by_itself(empty_database_url: str) -> None:
+    script = ScriptDirectory.from_config(alembic_config(empty_database_url))
+    revisions = [revision.revision for revision in script.walk_revisions()][::-1]
+    for revision in revisions:
+        upgrade(empty_database_url, revision)
+        command.downgrade(alembic_config(empty_database_url), "-1")
+        upgrade(empty_database_url, revision)
+    assert len(script.get_heads()) == 1
+
+
+def test_twice_is_once(empty_database_url: str) -> None:
+    upgrade(empty_database_url)
+    upgrade(empty_database_url)
+    assert differences(empty_database_url) == []
+
+
+def test_migrators_queue_up(empty_database_url: str) -> None:
+    with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(upgrade, [empty_database_url] * 4))
+    assert differences(empty_database_url) == []
+
+
+def test_a_table_that_stays_locked_makes_the_migration_give_up(empty_database_url: str) -> None:
+    upgrade(empty_database_url)
+    with psycopg.connect(empty_database_url) as reader:
+        reader.execute("SELECT count(*) FROM job_ready")
+        with pytest.raises((OperationalError, Unavailable), match="lock timeout"):
+            downgrade(empty_database_url, "base")
+    assert differences(empty_database_url) == []
+
+
+def test_no_database_is_one_clear_error() -> None:
+    with pytest.raises(Unavailable, match="not reachable"):
+        upgrade("postgresql://nobody@127.0.0.1:1/nowhere")

@@ -1,0 +1,117 @@
+"""Models that tests run, and where the shipped ones are."""
+
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from app.domain.model import Context, Model
+from app.intake.source import spec_of
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "models"
+ECHO_SPEC = spec_of(f"{EXAMPLES / 'echo.py'}:Echo")
+
+
+class Number(BaseModel):
+    """One number."""
+
+    value: float
+
+
+class _Base(Model):
+    Input = Number
+    Output = Number
+    version = "1"
+
+
+class Double(_Base):
+    """Twice the input. Has three phases, measures by value and asks for small batches."""
+
+    name = "double"
+    unit = "ones"
+    max_batch_items = 4
+
+    def measure(self, value: Number) -> int:
+        return max(1, int(abs(value.value)))
+
+    def prepare(self, values: list[Number]) -> list[float]:
+        return [value.value for value in values]
+
+    def forward(self, prepared: list[float], context: Context) -> list[float]:
+        return [2 * value for value in prepared]
+
+    def finish(self, raw: list[float]) -> list[dict[str, float]]:
+        return [{"value": value} for value in raw]
+
+
+class RaisesOnNegative(_Base):
+    """The whole batch raises if any value is negative: the engine must find out which."""
+
+    name = "raises-on-negative"
+
+    def predict(self, values: list[Number]) -> list[Number]:
+        if any(value.value < 0 for value in values):
+            raise ArithmeticError("negative")
+        return values
+
+
+class OutOfMemoryError(RuntimeError):
+    """Stands for torch.OutOfMemoryError on a machine without a device that can run out."""
+
+
+class SmallDevice(_Base):
+    """A device with room for `room` items."""
+
+    name = "small-device"
+    room = 3
+
+    def load(self, device: str) -> None:
+        self.sizes: list[int] = []
+
+    def predict(self, values: list[Number]) -> list[Number]:
+        self.sizes.append(len(values))
+        if len(values) > self.room:
+            raise OutOfMemoryError("device out of memory")
+        return values
+
+
+class ForgetsOne(_Base):
+    """Returns one output too few."""
+
+    name = "forgets-one"
+
+    def predict(self, values: list[Number]) -> list[Number]:
+        return values[1:]
+
+
+class NotANumber(_Base):
+    """Answers with NaN, which JSON can't carry; text that spells it is fine."""
+
+    name = "not-a-number"
+
+    class Output(BaseModel):
+        value: float
+        note: str = "NaN Infinity"
+
+    def predict(self, values: list[Number]) -> list[dict[str, float]]:
+        return [{"value": float("nan") if value.value < 0 else value.value} for value in values]
+
+
+class BadOutput(_Base):
+    """Answers with what its own Output refuses."""
+
+    name = "bad-output"
+
+    def predict(self, values: list[Number]) -> list[dict[str, str]]:
+        return [{"value": "many"} for _ in values]
+
+
+class Unloadable(_Base):
+    """Its weights are not there."""
+
+    name = "unloadable"
+
+    def load(self, device: str) -> None:
+        raise FileNotFoundError("weights.safetensors")
+
+    def predict(self, values: list[Number]) -> list[Number]:
+        return values
