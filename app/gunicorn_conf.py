@@ -12,6 +12,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from gunicorn import util
+
+from app.api.wire import problem_response
 from app.errors import SettingsError
 from app.observability.sharing import share_metrics
 from app.settings import load
@@ -39,6 +42,13 @@ preload_app = False
 accesslog = None
 errorlog = "-"
 loglevel = "warning"
+
+
+def _write_error(sock: Any, status: int, _reason: str, _message: str) -> None:
+    util.write_nonblock(sock, problem_response(status))
+
+
+util.write_error = _write_error  # the only hook there is for what gunicorn refuses by itself
 
 
 def _metrics_folder() -> Path:

@@ -43,6 +43,8 @@ def make_engine(
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=statement_timeout_s,
+        # An error's text must not hold what a client sent.
+        hide_parameters=True,
         # Cached statements keep their text; psycopg prepares them on the server after five uses.
         connect_args={**_TCP, "options": options, "application_name": application_name},
         json_deserializer=orjson.loads,

@@ -50,7 +50,9 @@ class Supervisor:
         write_private(self._state.supervisor_conf, render(list(programs), self._state))
         command = [sys.executable, "-m", "supervisor.supervisord", "--nodaemon"]
         command += ["-c", str(self._state.supervisor_conf)]
-        with self._state.log("supervisord.start").open("wb") as output:
+        log = self._state.log("supervisord.start")
+        write_private(log, "")
+        with log.open("wb") as output:
             return subprocess.Popen(
                 wrap(command) if attached else command,
                 env=dict(environ),
@@ -64,11 +66,14 @@ class Supervisor:
             )
 
     def is_running(self) -> bool:
-        """Whether supervisord answers."""
+        """Whether there is a supervisord that answers, even one that is about to end."""
         try:
             self._call("getState")
-        except StackError:
+        except _NoAnswer:
             return False
+        except StackError:
+            # While it stops what it runs, it refuses every call.
+            return True
         return True
 
     def processes(self) -> list[ProcessInfo]:
@@ -100,7 +105,11 @@ class Supervisor:
         except xmlrpc.client.Fault as fault:
             raise StackError(f"supervisord refuses {method}: {fault.faultString}") from fault
         except (OSError, HTTPException, xmlrpc.client.Error) as error:
-            raise StackError("supervisord does not answer") from error
+            raise _NoAnswer("supervisord does not answer") from error
+
+
+class _NoAnswer(StackError):
+    """Nobody is there."""
 
 
 class _UnixConnection(HTTPConnection):

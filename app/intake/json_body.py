@@ -8,7 +8,9 @@ the model, the client's own JSON library) might round or refuse them. Of duplica
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable
+from itertools import accumulate
 from math import isfinite
 from typing import Any
 
@@ -19,7 +21,7 @@ from app.errors import FieldError, Invalid, Malformed, TooLarge, WrongMediaType
 # The closing quote is optional, so that an unterminated string is one match and not a try per quote.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_AS_PARENTHESES = bytes.maketrans(b"[]{}", b"()()")
+_UP_AND_DOWN = bytes.maketrans(b"[]{}", b"\x01\xff\x01\xff")  # as signed bytes: +1 and -1
 _LONG_INTEGER = re.compile(rb"(?<![\d.])[1-9]\d{18,}(?![\d.eE])")
 _LEAST, _MOST = -(2**63), 2**64 - 1
 _DIGITS_OF_64_BITS = 20
@@ -63,21 +65,15 @@ def parse(body: bytes, max_depth: int) -> Any:
 
 
 def check_depth(body: bytes, max_depth: int) -> None:
-    """Raise `Malformed` if brackets nest deeper than `max_depth`. Linear in the body for each level."""
+    """Raise `Malformed` if brackets nest deeper than `max_depth`. Linear in the body, whatever is in it."""
     if body.count(b"[") + body.count(b"{") <= max_depth:
         return
-    brackets = _STRING.sub(b"", body).translate(_AS_PARENTHESES, _NOT_BRACKETS)
-    for _ in range(max_depth):
-        peeled = brackets.replace(b"()", b"")
-        if len(peeled) == len(brackets):
-            break
-        brackets = peeled
-    # What is left is deeper, or was never balanced: then up to `max_depth` it is the parser's to say.
-    if brackets.count(b"(") > max_depth or b"()" in brackets:
+    brackets = _STRING.sub(b"", body).translate(_UP_AND_DOWN, _NOT_BRACKETS)
+    if max(accumulate(array("b", brackets)), default=0) > max_depth:
         raise Malformed("json_too_deep", f"the JSON nests deeper than {max_depth} levels")
 
 
-def pointer(path: Iterator[str | int] | list[str | int] | tuple[str | int, ...]) -> str:
+def pointer(path: Iterable[str | int]) -> str:
     """A JSON pointer (RFC 6901) of these steps, safe to be printed."""
     text = "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
     return text.encode("utf-8", "replace").decode()[:1000]
@@ -90,7 +86,8 @@ def _explain(body: bytes, error: orjson.JSONDecodeError) -> Malformed | Invalid:
     except UnicodeDecodeError as wrong:
         return Malformed("invalid_utf8", f"the body is not UTF-8: {wrong.reason} at byte {wrong.start}")
     try:
-        _refuse(_places(json.loads(text, parse_int=_integer)))
+        read_integer = _integer if _LONG_INTEGER.search(body) else None
+        _refuse(_places(json.loads(text, parse_int=read_integer)))
     except Invalid as invalid:
         return invalid
     except (ValueError, RecursionError):
@@ -118,23 +115,29 @@ def _places(root: Any) -> list[FieldError]:
     while stack and len(found) < _MOST_ERRORS:
         path, value = stack.pop()
         if isinstance(value, dict):
-            for key in value:
-                if not _encodable(key):
-                    found.append(_place(path, "invalid_unicode", "a key has a lone surrogate"))
-            stack += (((*path, key), value[key]) for key in reversed(value))
+            if not all(map(_encodable, value)):
+                found.append(FieldError(pointer(path), "invalid_unicode", "a key has a lone surrogate"))
+            children: Iterable[tuple[str | int, Any]] = value.items()
         elif isinstance(value, list):
-            stack += (((*path, index), value[index]) for index in range(len(value) - 1, -1, -1))
-        elif isinstance(value, _TooBig):
-            found.append(_place(path, "number_out_of_range", "integers must fit in 64 bits"))
-        elif isinstance(value, float) and not isfinite(value):
-            found.append(_place(path, "number_out_of_range", "numbers must be finite: no NaN, no Infinity"))
-        elif isinstance(value, str) and not _encodable(value):
-            found.append(_place(path, "invalid_unicode", "the text has a lone surrogate"))
+            children = enumerate(value)
+        else:
+            children = [("", value)]
+        for step, child in children:
+            if isinstance(child, dict | list):
+                stack.append(((*path, step), child))
+            elif (wrong := _wrong(child)) and len(found) < _MOST_ERRORS:
+                found.append(FieldError(pointer((*path, step) if value is not child else path), *wrong))
     return found
 
 
-def _place(path: tuple[str | int, ...], code: str, message: str) -> FieldError:
-    return FieldError(pointer(path), code, message)
+def _wrong(value: Any) -> tuple[str, str] | None:
+    if isinstance(value, float) and not isfinite(value):
+        return "number_out_of_range", "numbers must be finite: no NaN, no Infinity"
+    if isinstance(value, _TooBig):
+        return "number_out_of_range", "integers must fit in 64 bits"
+    if isinstance(value, str) and not _encodable(value):
+        return "invalid_unicode", "the text has a lone surrogate"
+    return None
 
 
 def _encodable(text: str) -> bool:

@@ -11,13 +11,33 @@ class Model(Record):
     """A model that jobs can name by its `id`. What the server says beyond that is in `raw`."""
 
     @property
+    def version(self) -> str | None:
+        """The version that a job gets if it names none."""
+        return self._raw.get("version")
+
+    @property
+    def versions(self) -> list[str]:
+        """Every version that a job may name."""
+        return self._raw.get("versions") or []
+
+    @property
+    def description(self) -> str:
+        """What it does, in its author's words."""
+        return self._raw.get("description") or ""
+
+    @property
     def created_at(self) -> datetime | None:
-        """When it was registered."""
+        """When that version was registered."""
         return self._moment("created")
 
 
 class Worker(Record):
-    """A worker process."""
+    """A worker process. What the server says beyond the attributes is in `raw`."""
+
+    @property
+    def name(self) -> str | None:
+        """What operators call it."""
+        return self._raw.get("name")
 
     @property
     def pool(self) -> str | None:
@@ -33,6 +53,11 @@ class Worker(Record):
     def state(self) -> str | None:
         """`ready`, `draining`, `stopped` or `dead`."""
         return self._raw.get("state")
+
+    @property
+    def model(self) -> str | None:
+        """What it is running now, as `name@version`; None if idle."""
+        return self._raw.get("model")
 
     @property
     def heartbeat_at(self) -> datetime | None:

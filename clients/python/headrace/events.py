@@ -22,7 +22,7 @@ class Event:
 
 
 def follow(transport: Transport, path: str) -> Iterator[Event]:
-    """Every event up to and with `completed`.
+    """Every event up to and with `completed`, which may lack if it was sent before.
 
     A broken connection is resumed with `Last-Event-ID`, so that no event is missed. Raises once
     `max_retries` connections in a row brought nothing.
@@ -35,6 +35,8 @@ def follow(transport: Transport, path: str) -> Iterator[Event]:
         failure: HeadraceError = APIConnectionError("the event stream ended before the job did")
         try:
             with transport.stream(path, headers) as pieces:
+                if pieces is None:
+                    return
                 for piece in pieces:
                     failures = 0
                     for message in parser.feed(piece):

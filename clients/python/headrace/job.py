@@ -9,7 +9,7 @@ from headrace.errors import JobCanceled, JobExpired, JobFailed, WaitTimeout
 from headrace.events import Event
 from headrace.job_api import JobApi
 from headrace.record import Record
-from headrace.types import Attempt, Failure, JobStatus, Json, Metrics, Usage
+from headrace.types import Attempt, Failure, JobStatus, Json, Metrics, Priority, Progress, Usage
 
 # Below the 60 s that the server allows, because that is also where many proxies give up.
 LONGEST_ROUND_S = 50.0
@@ -56,6 +56,16 @@ class Job(Record):
     def version(self) -> str | None:
         """The model's version, fixed when the job was accepted."""
         return self._raw.get("version")
+
+    @property
+    def priority(self) -> Priority | None:
+        """Which of the waiting jobs goes first: `high`, `normal` or `low`."""
+        return self._raw.get("priority")
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far it said it was, if its model says so."""
+        return self._raw.get("progress")
 
     @property
     def input(self) -> Json:
@@ -148,6 +158,11 @@ class Job(Record):
         """When it ends as `expired` if it is still queued."""
         return self._moment("expires_at")
 
+    @property
+    def erased_at(self) -> datetime | None:
+        """When its input, metadata and output were erased."""
+        return self._moment("erased_at")
+
     def refresh(self) -> Self:
         """Ask the server how it is now. Returns itself."""
         self._raw = self._api.fetch(self.id).data
@@ -194,13 +209,19 @@ class Job(Record):
         return self
 
     def retry(self) -> "Job":
-        """Submit the same again, as a new job whose `retry_of` is this one."""
+        """Submit the same again, as a new job whose `retry_of` is this one.
+
+        Raises `ConflictError` while it has not ended.
+        """
         return Job(self._api.retry(self.id), self._api)
 
     def delete(self) -> None:
-        """Erase input and output on the server, for good. The record that there was a job stays."""
-        self._api.delete(self.id)
-        self._raw = {**self._raw, "input": None, "output": None}
+        """Erase input, metadata and output, for good. The record that there was a job stays.
+
+        Raises `ConflictError` while it has not ended.
+        """
+        erased = {"input": None, "metadata": {}, "output": None}
+        self._raw = self._api.delete(self.id) or {**self._raw, **erased}
 
     def _wait(self, deadline: Deadline) -> Self:
         clock, policy = self._api.transport.clock, self._api.transport.policy

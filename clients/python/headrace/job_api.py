@@ -49,8 +49,9 @@ class JobApi:
     def retry(self, job_id: str) -> dict[str, Any]:
         return self._json("POST", f"{_path(job_id)}/retry", headers=_key_header(None))
 
-    def delete(self, job_id: str) -> None:
-        self.transport.request("DELETE", _path(job_id))
+    def delete(self, job_id: str) -> dict[str, Any] | None:
+        """What is left of the job, if the server shows it."""
+        return self._json("DELETE", _path(job_id))
 
     def follow(self, job_id: str) -> Iterator[Event]:
         """GET the events, over as many connections as it takes."""

@@ -52,11 +52,14 @@ class Jobs:
         return Job(self._api.cancel(job_id), self._api)
 
     def retry(self, job_id: str) -> Job:
-        """Submit the same again, as a new job."""
+        """Submit the same again, as a new job. Raises `ConflictError` while it has not ended."""
         return Job(self._api.retry(job_id), self._api)
 
     def delete(self, job_id: str) -> None:
-        """Erase input and output, for good. The record that there was a job stays."""
+        """Erase input, metadata and output, for good. The record that there was a job stays.
+
+        Raises `ConflictError` while it has not ended.
+        """
         self._api.delete(job_id)
 
 

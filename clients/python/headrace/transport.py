@@ -91,12 +91,18 @@ class Transport:
             retries += 1
 
     @contextmanager
-    def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[Iterator[bytes]]:
-        """Open an endless answer: pieces of its body as they arrive. One try, no retries."""
+    def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[Iterator[bytes] | None]:
+        """Open an endless answer: pieces of its body as they arrive. One try, no retries.
+
+        None where the server says with a 204 that nothing will come any more.
+        """
         # Identity, because a compressor would hold small events back.
         sent = {**headers, "Accept": "text/event-stream", "Accept-Encoding": "identity"}
         response = self._open("GET", path, None, None, sent, _STREAM_SILENCE_S, stream=True)
         try:
+            if response.status_code == 204:
+                yield None
+                return
             if response.status_code != 200:
                 raise error_from(response.status_code, response.headers, self._rest_of(response))
             if not response.headers.get("Content-Type", "").startswith("text/event-stream"):

@@ -48,6 +48,13 @@ class Failure(TypedDict, total=False):
     retryable: bool
 
 
+class Progress(TypedDict, total=False):
+    """How far a running job says it is."""
+
+    fraction: float
+    message: str | None
+
+
 class Attempt(TypedDict, total=False):
     """One run of a job on one worker."""
 

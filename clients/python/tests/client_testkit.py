@@ -185,6 +185,8 @@ def job(status="queued", **changes):
         "attempts": [],
         "metrics": {"queue_time": 0.004, "run_time": 0.011, "total_time": 0.02, "batch_size": 8},
         "usage": {"units": 12, "unit": "tokens", "device": "cpu", "device_seconds": 0.0014},
+        "progress": None,
+        "priority": "normal",
         "use_case": None,
         "metadata": {},
         "batch_id": None,
@@ -244,9 +246,15 @@ class FakeHeadrace:
             case ["GET", "jobs"]:
                 return self._list(request.query)
             case ["GET", "models"]:
-                return Reply(body=_page([{"id": "echo", "object": "model", "created": 1767000000}]))
+                return Reply(body=_page([{"id": "echo", "object": "model", "version": "1"}]))
             case ["GET", "workers"]:
-                worker = {"id": "w1", "pool": "default", "purchase": "spot", "state": "ready"}
+                worker = {
+                    "id": "w1",
+                    "pool": "default",
+                    "purchase": "spot",
+                    "state": "ready",
+                    "name": "w@h/0",
+                }
                 return Reply(body=_page([worker | {"heartbeat_at": "2026-01-31T12:00:00Z"}]))
             case [method, "jobs", job_id, *action] if job_id in self._jobs:
                 return self._act(method, self._jobs[job_id], action, waits)
@@ -277,7 +285,7 @@ class FakeHeadrace:
 
     def _act(self, method, made, action, waits):
         if method == "DELETE":
-            made |= {"input": None, "output": None}
+            made |= {"input": None, "output": None, "metadata": {}}
         elif action == ["events"]:
             _end(made)
             events = [("status", {"status": "running"}), ("progress", {"fraction": 0.5})]

@@ -237,9 +237,9 @@ def test_tail_of_a_job_that_fails_is_1(run):
 
 
 def test_models_and_workers(run):
-    assert run("models").stdout.split()[:3] == ["MODEL", "CREATED", "echo"]
+    assert run("models").stdout.split() == ["MODEL", "VERSION", "DESCRIPTION", "echo", "1"]
     assert json.loads(run("models", "--json").stdout)[0]["id"] == "echo"
-    assert run("workers").stdout.splitlines()[1].split()[:4] == ["w1", "default", "spot", "ready"]
+    assert run("workers").stdout.splitlines()[1].split()[:4] == ["w@h/0", "default", "spot", "ready"]
     assert json.loads(run("workers", "--json").stdout)[0]["pool"] == "default"
 
 

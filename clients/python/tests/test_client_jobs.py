@@ -204,7 +204,7 @@ def test_acting_on_a_job(client, script):
     again = found.retry()
     assert (again.id, again.retry_of) == ("job_2", JOB_ID)
     found.delete()
-    assert found.input is None
+    assert (found.input, found.metadata) == (None, {})
     assert [(r.method, r.path.removeprefix(f"/v1/jobs/{JOB_ID}")) for r in script.requests] == [
         ("GET", ""),
         ("POST", "/cancel"),
@@ -295,10 +295,14 @@ def test_filters_are_sent(client, script):
 
 def test_models_and_workers(client, script):
     model = {"id": "minilm", "object": "model", "created": 1767225600, "owned_by": "headrace"}
+    model |= {"version": "2", "versions": ["1", "2"], "description": None}
     worker = {"id": "w1", "pool": "p", "purchase": "spot", "state": "ready", "heartbeat_at": None}
+    worker |= {"name": "p@host/0", "model": "minilm@2"}
     script.then(Reply(body={"data": [model]}), Reply(body=model), Reply(body={"data": [worker]}))
     assert [m.id for m in client.models.list()] == ["minilm"]
-    assert client.models.get("minilm").created_at == datetime(2026, 1, 1, tzinfo=UTC)
+    minilm = client.models.get("minilm")
+    assert minilm.created_at == datetime(2026, 1, 1, tzinfo=UTC)
+    assert (minilm.version, minilm.versions, minilm.description) == ("2", ["1", "2"], "")
     (found,) = client.workers.list()
     assert (found.pool, found.purchase, found.state) == ("p", "spot", "ready")
-    assert found.heartbeat_at is None
+    assert (found.name, found.model, found.heartbeat_at) == ("p@host/0", "minilm@2", None)

@@ -133,6 +133,14 @@ def test_a_server_that_stays_away_is_given_up(client, script):
         list(client.jobs.get(JOB_ID).stream())
 
 
+def test_a_204_says_that_there_is_nothing_more(client, script):
+    _running(script)
+    script.then(Reply(204), Reply(body=job("succeeded")))
+    found = client.jobs.get(JOB_ID)
+    assert list(found.stream()) == []
+    assert found.done
+
+
 def test_an_error_that_stays_is_raised_at_once(client, script, clock):
     _running(script)
     script.then(problem(404, "not_found"))

@@ -37,6 +37,7 @@ EXPORTED = {
     "PermissionDeniedError",
     "Policy",
     "Priority",
+    "Progress",
     "RateLimitError",
     "Retry",
     "ServerError",
@@ -53,14 +54,14 @@ EXPORTED = {
 
 MEMBERS = {
     headrace.Client: "base_url close run submit",
-    headrace.Job: """attempts batch_id cancel completed_at created_at custom_id delete done error eta_s
-        expires_at id input metadata metrics model output queue_position raw refresh result retry
+    headrace.Job: """attempts batch_id cancel completed_at created_at custom_id delete done erased_at error eta_s
+        expires_at id input metadata metrics model output priority progress queue_position raw refresh result retry
         retry_of started_at status status_reason stream urls usage use_case version wait""",
     headrace.Jobs: "cancel delete get list retry",
     headrace.Models: "get list",
-    headrace.Model: "created_at id raw",
+    headrace.Model: "created_at description id raw version versions",
     headrace.Workers: "list",
-    headrace.Worker: "heartbeat_at id pool purchase raw state",
+    headrace.Worker: "heartbeat_at id model name pool purchase raw state",
 }
 
 SIGNATURES = {

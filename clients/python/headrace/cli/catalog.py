@@ -16,7 +16,7 @@ def models(session: Session, as_json: bool) -> None:
     if as_json:
         output.document([model.raw for model in found])
         return
-    output.table(["MODEL", "CREATED"], [(m.id, output.ago(m.created_at)) for m in found])
+    output.table(["MODEL", "VERSION", "DESCRIPTION"], [(m.id, m.version, m.description) for m in found])
 
 
 @click.command()
@@ -29,6 +29,6 @@ def workers(session: Session, as_json: bool) -> None:
         output.document([worker.raw for worker in found])
         return
     output.table(
-        ["WORKER", "POOL", "PURCHASE", "STATE", "HEARTBEAT"],
-        [(w.id, w.pool, w.purchase, w.state, output.ago(w.heartbeat_at)) for w in found],
+        ["WORKER", "POOL", "PURCHASE", "STATE", "MODEL", "HEARTBEAT"],
+        [(w.name, w.pool, w.purchase, w.state, w.model, output.ago(w.heartbeat_at)) for w in found],
     )

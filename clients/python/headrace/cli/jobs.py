@@ -114,7 +114,7 @@ def retry(session: Session, job_id: str, as_json: bool) -> None:
 @json_option
 @pass_session
 def delete(session: Session, job_id: str, as_json: bool) -> None:
-    """Erase a job's input and output, for good."""
+    """Erase the input, metadata and output of a job that ended, for good."""
     session.client.jobs.delete(job_id)
     if as_json:
         output.document({"id": job_id, "deleted": True})

@@ -83,14 +83,14 @@ def details(record: Record, as_json: bool) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str | None]]) -> None:
-    """A table without lines, as wide as the terminal allows. The first column is never cut."""
+    """A table without lines, as wide as the terminal allows. An id is never cut."""
     from rich.console import Console  # takes longer to import than most commands take to run
     from rich.table import Table
     from rich.text import Text
 
     grid = Table(box=None, pad_edge=False, header_style="dim")
-    for index, column in enumerate(columns):
-        grid.add_column(column, no_wrap=True, min_width=36 if index == 0 and "ID" in column else None)
+    for column in columns:
+        grid.add_column(column, no_wrap=True, min_width=36 if column == "ID" else None)
     for row in rows:
         cells = ["-" if cell is None else clean(cell) for cell in row]
         grid.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in cells))

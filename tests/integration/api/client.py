@@ -1,0 +1,117 @@
+"""A client of an application in this process, and the work of a worker done by hand."""
+
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import orjson
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from app.db import settle as settle_sql
+from app.db.conservation import check
+from app.domain.ids import parse_id
+from app.domain.stages import ClaimedJob, WorkerIdentity
+from app.domain.states import JobStatus
+from app.intake.keys import issue_key
+from app.settings import Settings
+from tests.support.jobs import Queue
+
+
+@dataclass
+class Api:
+    """Talks to one application with one key."""
+
+    app: Flask
+    queue: Queue
+    settings: Settings
+    key: str
+    http: FlaskClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.http = self.app.test_client()
+
+    def with_key(self, *scopes: str, tenant_id: int | None = None, **options: Any) -> "Api":
+        """The same application with another key."""
+        pepper = self.settings.secret_key.get_secret_value()
+        tenant_id = self.queue.tenant_id if tenant_id is None else tenant_id
+        key = issue_key(self.queue.engine, pepper, tenant_id, scopes=scopes, **options)
+        return Api(self.app, self.queue, self.settings, key)
+
+    def request(self, method: str, path: str, **options: Any) -> TestResponse:
+        headers = {"Authorization": f"Bearer {self.key}", **options.pop("headers", {})}
+        return self.http.open(path, method=method, headers=headers, **options)
+
+    def get(self, path: str, **options: Any) -> TestResponse:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, **options: Any) -> TestResponse:
+        return self.request("POST", path, **options)
+
+    def send(self, body: bytes, **headers: str) -> TestResponse:
+        """POST these bytes to /v1/jobs as JSON, unless the headers say otherwise."""
+        sent = {"Content-Type": "application/json", **{k.replace("_", "-"): v for k, v in headers.items()}}
+        return self.post("/v1/jobs", data=body, headers=sent)
+
+    def submit(self, input: Any = None, **options: Any) -> dict[str, Any]:
+        """Submit to echo; the job as answered."""
+        headers = options.pop("headers", {})
+        body = {"model": "echo", "input": {} if input is None else input, **options}
+        answer = self.post("/v1/jobs", json=body, headers=headers)
+        assert answer.status_code in (200, 202), answer.text
+        job: dict[str, Any] = answer.json
+        return job
+
+    def jobs_written(self) -> int:
+        """How many jobs there are in all, and a check that each is in one place."""
+        report = check(self.queue.engine)
+        assert not report.violations
+        return report.counts["jobs"]
+
+
+@dataclass
+class HandWorker:
+    """Claims and settles as a worker would."""
+
+    queue: Queue
+    identity: WorkerIdentity
+
+    @classmethod
+    def start(cls, queue: Queue) -> "HandWorker":
+        return cls(queue, queue.worker())
+
+    def claim(self) -> list[ClaimedJob]:
+        return self.queue.claim(self.identity)
+
+    def settle(self, job: ClaimedJob, status: JobStatus = JobStatus.SUCCEEDED, **changes: Any) -> None:
+        fields: dict[str, Any] = {
+            "job_id": job.id,
+            "epoch": job.epoch,
+            "status": status,
+            "outcome": "succeeded" if status is JobStatus.SUCCEEDED else "error",
+            "charge": 0 if status is JobStatus.SUCCEEDED else 1,
+            "output": orjson.dumps(job.input).decode() if status is JobStatus.SUCCEEDED else None,
+            "error": '{"code": "boom", "message": "it broke"}' if status is JobStatus.FAILED else None,
+            "error_code": "boom" if status is JobStatus.FAILED else None,
+            "batch_size": 1,
+            "units": 3,
+            "run_s": 0.25,
+            "device_s": 0.125,
+        }
+        settled = settle_sql.settle(
+            self.queue.engine, self.identity, [settle_sql.Settlement(**{**fields, **changes})]
+        )
+        assert [done.id for done in settled] == [job.id]
+
+    def work(self, status: JobStatus = JobStatus.SUCCEEDED) -> list[UUID]:
+        """Everything that waits, done."""
+        done = []
+        for job in self.claim():
+            self.settle(job, status)
+            done.append(job.id)
+        return done
+
+
+def uuid_of(job: dict[str, Any]) -> UUID:
+    return parse_id("job", job["id"])

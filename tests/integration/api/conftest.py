@@ -1,0 +1,92 @@
+"""The application in this process, on real servers."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from app.db import models
+from app.domain.lanes import Device
+from app.domain.model import ModelSpec
+from app.factory import create_app
+from app.intake.keys import SCOPES, issue_key
+from app.settings import Api as ApiSettings
+from app.settings import Settings
+from tests.integration.api.client import Api, HandWorker
+from tests.support.jobs import Queue, settings_for
+
+STRICT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "text": {"type": "string", "maxLength": 10},
+        "count": {"type": "integer", "minimum": 0},
+        "a/b~c": {"type": "array", "items": {"type": "number"}},
+    },
+    "required": ["text"],
+    "additionalProperties": False,
+}
+
+
+def strict_spec(version: str = "1") -> ModelSpec:
+    """A model that takes little."""
+    return ModelSpec(
+        name="strict",
+        version=version,
+        source="nowhere.py:Strict",
+        source_sha256="0" * 64,
+        device=Device.CPU,
+        unit="tokens",
+        max_batch_items=8,
+        max_batch_units=None,
+        execution_timeout_s=30.0,
+        memory_mb=1,
+        input_schema=STRICT_SCHEMA,
+        output_schema={"type": "object"},
+    )
+
+
+class Clock:
+    """A monotonic clock that moves when told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def queue(database_url: str) -> Iterator[Queue]:
+    queue = Queue.open(database_url)
+    models.register(queue.engine, strict_spec())
+    yield queue
+    queue.engine.dispose()
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str) -> Settings:
+    """Small limits, so that going over them is cheap."""
+    return settings_for(
+        database_url,
+        redis_url,
+        api=ApiSettings(max_body_bytes=100_000, max_json_depth=32, max_waiters=20),
+    )
+
+
+@pytest.fixture
+def key(queue: Queue, settings: Settings) -> str:
+    return issue_key(queue.engine, settings.secret_key.get_secret_value(), queue.tenant_id, scopes=SCOPES)
+
+
+@pytest.fixture
+def api(queue: Queue, settings: Settings, key: str) -> Iterator[Api]:
+    app = create_app(settings)
+    yield Api(app, queue, settings, key)
+    parts = app.extensions["headrace"]
+    parts.wakeups.close()
+    parts.engine.dispose()
+
+
+@pytest.fixture
+def worker(queue: Queue) -> HandWorker:
+    return HandWorker.start(queue)
