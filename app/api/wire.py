@@ -10,7 +10,7 @@ import orjson
 
 
 def problem_response(status: int) -> bytes:
-    """A whole HTTP/1.1 answer with the same members as any other problem; the connection is closed after it."""
+    """A whole HTTP/1.1 answer with the members of any other problem, after which the connection closes."""
     phrase = HTTPStatus(status).phrase
     code = "internal_error" if status >= 500 else "bad_request"
     request_id = f"req_{uuid4().hex}"

@@ -52,9 +52,12 @@ class Ringer:
         return bool(self._redis.attempt(lambda client: self._ring(client, bell, queue)))
 
     def _ring(self, client, bell: Doorbell, queue: str) -> bool:  # type: ignore[no-untyped-def]
-        if not client.set(_flag(queue, bell.version_id), 1, nx=True, px=FLAG_TTL_MS):
+        with client.pipeline(transaction=False) as pipe:
+            pipe.set(_flag(queue, bell.version_id), 1, nx=True, px=FLAG_TTL_MS)
+            pipe.set(_rung(queue), 1, px=FLAG_TTL_MS)
+            first, _ = pipe.execute()
+        if not first:
             return True
-        client.set(_rung(queue), 1, px=FLAG_TTL_MS)
         self._celery.send_task(
             DRAIN_TASK,
             kwargs={

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from app.errors import FieldError, Invalid
-from app.intake.json_body import pointer
+from app.intake.unkept import pointer
 
 MAX_METADATA_PAIRS = 16
 MAX_METADATA_KEY = 64

@@ -7,7 +7,7 @@ import orjson
 
 from app.errors import FieldError, Invalid
 from app.intake.catalogue import Listed
-from app.intake.json_body import pointer
+from app.intake.unkept import pointer
 
 _LIST_ALL_BELOW_BYTES = 32 * 1024
 _MOST_ERRORS = 100

@@ -22,6 +22,8 @@ SENTENCES = {
         "Er wusste nicht, dass seine Schwester schon seit einer Woche krank war.",
         "Zwischen den Häusern steht eine alte Brücke, die niemand mehr benutzt.",
         "Wenn du Zeit hast, könntest du mir morgen bei dem Umzug helfen.",
+        "Wo ist das, wer hat es gesagt, und warum sind alle noch hier?",
+        "Guten Morgen, vielen Dank für die schnelle Antwort auf meine Frage.",
     ],
     "en": [
         "The weather is lovely today, and we are going to the park after work.",
@@ -32,6 +34,8 @@ SENTENCES = {
         "He did not know that his sister had been ill for a whole week.",
         "Between the houses there is an old bridge which nobody uses any more.",
         "If you have some time, you could help me with the move tomorrow.",
+        "Where is that, who said it, and why is everybody still here?",
+        "Good morning, many thanks for the quick answer to my question.",
     ],
     "es": [
         "Hoy hace buen tiempo y después del trabajo vamos a ir al parque.",
@@ -42,6 +46,8 @@ SENTENCES = {
         "Él no sabía que su hermana llevaba ya una semana enferma.",
         "Entre las casas hay un puente viejo que ya no usa nadie.",
         "Si tienes tiempo, podrías ayudarme mañana con la mudanza.",
+        "¿Dónde está eso, quién lo ha dicho y por qué están todos todavía aquí?",
+        "Buenos días, muchas gracias por la rápida respuesta a mi pregunta.",
     ],
     "fr": [
         "Il fait beau aujourd'hui, et nous allons au parc après le travail.",
@@ -52,6 +58,8 @@ SENTENCES = {
         "Il ne savait pas que sa sœur était malade depuis une semaine.",
         "Entre les maisons, il y a un vieux pont que plus personne n'utilise.",
         "Si tu as le temps, tu pourrais m'aider demain pour le déménagement.",
+        "Où est-ce, qui l'a dit, et pourquoi est-ce que tout le monde est encore là ?",
+        "Bonjour, merci beaucoup pour la réponse rapide à ma question.",
     ],
     "it": [
         "Oggi il tempo è bello e dopo il lavoro andiamo al parco.",
@@ -62,6 +70,8 @@ SENTENCES = {
         "Lui non sapeva che sua sorella era malata già da una settimana.",
         "Fra le case c'è un vecchio ponte che non usa più nessuno.",
         "Se hai tempo, domani potresti aiutarmi con il trasloco.",
+        "Dov'è, chi lo ha detto, e perché sono ancora tutti qui?",
+        "Buongiorno, grazie mille per la rapida risposta alla mia domanda.",
     ],
 }
 LANGUAGES = sorted(SENTENCES)
@@ -92,28 +102,29 @@ class Language(Model):
         text: str = Field(min_length=1, max_length=10_000)
 
     class Output(BaseModel):
-        """The most likely language, and how likely it is."""
+        """The most likely language, and how sure the model is of it (naive Bayes: too sure)."""
 
         language: str = Field(description="ISO 639-1 code")
         score: float = Field(ge=0, le=1)
 
     def load(self, device: str) -> None:
-        # Here and not at the top: the API reads this file too, and it has no use for torch.
+        # Here and not at the top: the command that registers this file has no use for torch.
         import torch
 
         self.torch, self.device = torch, device
         counts = torch.full((BUCKETS, len(LANGUAGES)), SMOOTHING)
         for column, language in enumerate(LANGUAGES):
-            for bucket in (bucket for text in SENTENCES[language] for bucket in features(text)):
+            for bucket in features(" ".join(SENTENCES[language])):
                 counts[bucket, column] += 1
-        self.weights = torch.nn.EmbeddingBag.from_pretrained((counts / counts.sum(0)).log(), mode="sum").to(device)
+        weights = (counts / counts.sum(0)).log().to(device)
+        self.classifier = torch.nn.EmbeddingBag.from_pretrained(weights, mode="sum")
 
     def measure(self, value: Input) -> int:
         return len(value.text)
 
     def predict(self, values: list[Input]) -> list[Output | Exception]:
         with self.torch.inference_mode():
-            scores = self.weights(*self._bags([value.text for value in values]))
+            scores = self.classifier(*self._bags([value.text for value in values]))
             best = scores.softmax(dim=1).max(dim=1)
         return [
             self._answer(value, LANGUAGES[index], score)

@@ -118,6 +118,17 @@ def test_down_leaves_nothing_and_up_goes_on_with_the_data(make_stack: MakeStack)
     works(stack)
 
 
+def test_down_lets_everything_else_finish_before_the_servers(make_stack: MakeStack) -> None:
+    stack = make_stack(workers=SMALL)
+    stack.down()
+    log = (stack.state_dir / "logs" / "supervisord.log").read_text()
+    stopped = [line.split("stopped: ")[1] for line in log.splitlines() if "stopped: " in line]
+    names = [line.split()[0] for line in stopped]
+    assert set(names[:4]) == {"api", "worker-small", "scheduler", "flower"}
+    assert set(names[4:6]) == {"postgres", "valkey"}
+    assert all("SIGKILL" not in line for line in stopped)
+
+
 def test_a_killed_supervisor_leaves_nothing_in_the_way(make_stack: MakeStack) -> None:
     stack = make_stack(workers=SMALL)
     job = works(stack)

@@ -26,8 +26,8 @@ class Client:
     those are not set either, from the `.headrace/env` that the development stack writes. `timeout`
     is how many seconds one request may take, besides the time it was asked to wait. A request is
     tried up to `max_retries` times more on connection errors, 429, 502, 503 and 504, as patiently
-    as the server's `Retry-After` says; a retried submit never makes a second job. `clock` is for
-    tests.
+    as the server's `Retry-After` says, and three times as often while it waits for a job; a retried
+    submit never makes a second job. `clock` is for tests.
 
     >>> from headrace import Client
     >>> client = Client()

@@ -24,9 +24,10 @@ class Event:
 def follow(transport: Transport, path: str) -> Iterator[Event]:
     """Every event up to and with `completed`, which may lack if it was sent before.
 
-    A broken connection is resumed with `Last-Event-ID`, so that no event is missed. Raises once
-    `max_retries` connections in a row brought nothing.
+    A broken connection is resumed with `Last-Event-ID`, so that no event is missed. Raises once as
+    many connections in a row brought nothing as a patient client tries.
     """
+    policy = transport.policy.patient()
     last_event_id: str | None = None
     failures = 0
     while True:
@@ -46,7 +47,7 @@ def follow(transport: Transport, path: str) -> Iterator[Event]:
                             return
         except (APIError, APIConnectionError) as error:
             failure = error
-        pause = transport.policy.pause(failure, failures, transport.clock.chance())
+        pause = policy.pause(failure, failures, transport.clock.chance())
         if pause is None:
             raise failure
         transport.clock.sleep(max(pause, parser.retry_s or 0.0))

@@ -220,7 +220,7 @@ class Job(Record):
 
         Raises `ConflictError` while it has not ended.
         """
-        erased = {"input": None, "metadata": {}, "output": None}
+        erased: dict[str, Json] = {"input": None, "metadata": {}, "output": None}
         self._raw = self._api.delete(self.id) or {**self._raw, **erased}
 
     def _wait(self, deadline: Deadline) -> Self:

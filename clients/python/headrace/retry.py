@@ -5,7 +5,7 @@ doubles, so that clients that failed together don't come back together.
 Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headrace.errors import APIConnectionError, APIError, HeadraceError
 from headrace.problems import TRANSIENT_STATUSES
@@ -33,6 +33,11 @@ class RetryPolicy:
             return None
         # Not before the server's time, and not all clients at it.
         return asked + chance * self.initial_s
+
+    def patient(self) -> "RetryPolicy":
+        """For whoever waits for a job anyway: about half a minute by default, so that a restart of the
+        server is not the end of the wait."""
+        return replace(self, max_retries=3 * self.max_retries)
 
 
 def is_transient(error: HeadraceError) -> bool:

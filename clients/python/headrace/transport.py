@@ -69,10 +69,12 @@ class Transport:
     ) -> Answer:
         """Send, and send again while it makes sense. Every retry sends the same bytes and headers.
 
-        `hold` is how long the server was asked to hold the answer back, on top of the timeout. No
-        retry starts after `deadline`. Raises `APIError` or `APIConnectionError`.
+        `hold` is how long the server was asked to hold the answer back, on top of the timeout. With
+        a `deadline` the caller waits for a job: retries are more patient, and none starts after it.
+        Raises `APIError` or `APIConnectionError`.
         """
         payload = None if body is None else _encode(body)
+        policy = self.policy.patient() if deadline else self.policy
         deadline = deadline or Deadline(self.clock, None)
         sent = dict(headers or {})
         if payload is not None:
@@ -84,7 +86,7 @@ class Transport:
                 patience = min(hold + self._timeout, deadline.left() + _GRACE_S)
                 return self._send(method, path, params, payload, sent, patience)
             except (APIError, APIConnectionError) as error:
-                pause = self.policy.pause(error, retries, self.clock.chance())
+                pause = policy.pause(error, retries, self.clock.chance())
                 if pause is None or pause >= deadline.left():
                     raise
             self.clock.sleep(pause)

@@ -105,6 +105,14 @@ def test_a_dropped_connection_is_retried_and_then_named(client, script, clock):
     assert clock.sleeps == [0.25, 0.5, 1.0, 2.0]
 
 
+def test_whoever_waits_for_a_job_outlasts_a_restart(client, script, clock):
+    away = [problem(503, "unavailable", retryable=True)] * 9
+    script.then(*away, Reply(202, job()), *away, Reply(body=job("succeeded")))
+    assert client.run("echo", {}) == {"text": "hi"}
+    assert len({r.headers["Idempotency-Key"] for r in script.requests if r.method == "POST"}) == 1
+    assert sum(clock.sleeps) > 40
+
+
 def test_retry_after_in_seconds_is_honoured(client, script, clock):
     limited = problem(429, "rate_limited", retryable=True)
     limited.headers["Retry-After"] = "7"

@@ -128,9 +128,10 @@ def test_a_stream_that_is_cut_often_but_gets_on_is_never_given_up(client, script
 
 def test_a_server_that_stays_away_is_given_up(client, script):
     _running(script)
-    script.then(*[Reply(pieces=[])] * 5)
+    script.then(*[Reply(pieces=[])] * 13)
     with pytest.raises(APIConnectionError, match="ended before the job"):
         list(client.jobs.get(JOB_ID).stream())
+    assert not script.replies
 
 
 def test_a_204_says_that_there_is_nothing_more(client, script):

@@ -54,9 +54,10 @@ EXPORTED = {
 
 MEMBERS = {
     headrace.Client: "base_url close run submit",
-    headrace.Job: """attempts batch_id cancel completed_at created_at custom_id delete done erased_at error eta_s
-        expires_at id input metadata metrics model output priority progress queue_position raw refresh result retry
-        retry_of started_at status status_reason stream urls usage use_case version wait""",
+    headrace.Job: """attempts batch_id cancel completed_at created_at custom_id delete done erased_at
+        error eta_s expires_at id input metadata metrics model output priority progress queue_position
+        raw refresh result retry retry_of started_at status status_reason stream urls usage use_case
+        version wait""",
     headrace.Jobs: "cancel delete get list retry",
     headrace.Models: "get list",
     headrace.Model: "created_at description id raw version versions",
