@@ -70,6 +70,9 @@ class Api:
         return report.counts["jobs"]
 
 
+_OUTCOME = {JobStatus.SUCCEEDED: "succeeded", JobStatus.CANCELED: "canceled"}
+
+
 @dataclass
 class HandWorker:
     """Claims and settles as a worker would."""
@@ -89,7 +92,7 @@ class HandWorker:
             "job_id": job.id,
             "epoch": job.epoch,
             "status": status,
-            "outcome": "succeeded" if status is JobStatus.SUCCEEDED else "error",
+            "outcome": _OUTCOME.get(status, "error"),
             "charge": 0 if status is JobStatus.SUCCEEDED else 1,
             "output": orjson.dumps(job.input).decode() if status is JobStatus.SUCCEEDED else None,
             "error": '{"code": "boom", "message": "it broke"}' if status is JobStatus.FAILED else None,

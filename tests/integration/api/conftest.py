@@ -1,6 +1,7 @@
 """The application in this process, on real servers."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from app.db import models
 from app.domain.lanes import Device
 from app.domain.model import ModelSpec
 from app.factory import create_app
-from app.intake.keys import SCOPES, issue_key
+from app.intake.keys import issue_key
 from app.settings import Api as ApiSettings
 from app.settings import Settings
 from tests.integration.api.client import Api, HandWorker
@@ -55,38 +56,38 @@ class Clock:
         return self.now
 
 
-@pytest.fixture
-def queue(database_url: str) -> Iterator[Queue]:
+def small_settings(database_url: str, redis_url: str) -> Settings:
+    """Small limits, so that going over them is cheap."""
+    limits = ApiSettings(max_body_bytes=100_000, max_json_depth=32, max_waiters=20)
+    return settings_for(database_url, redis_url, api=limits)
+
+
+@contextmanager
+def open_api(database_url: str, redis_url: str, **options: Any) -> Iterator[Api]:
+    """The application on these servers, with `echo` and `strict` registered, and a key that may do all."""
+    settings = small_settings(database_url, redis_url)
     queue = Queue.open(database_url)
     models.register(queue.engine, strict_spec())
-    yield queue
+    pepper = settings.secret_key.get_secret_value()
+    app = create_app(settings, **options)
+    yield Api(app, queue, settings, issue_key(queue.engine, pepper, queue.tenant_id))
+    parts = app.extensions["headrace"]
+    parts.wakeups.close()
+    parts.engine.dispose()
     queue.engine.dispose()
 
 
 @pytest.fixture
-def settings(database_url: str, redis_url: str) -> Settings:
-    """Small limits, so that going over them is cheap."""
-    return settings_for(
-        database_url,
-        redis_url,
-        api=ApiSettings(max_body_bytes=100_000, max_json_depth=32, max_waiters=20),
-    )
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
-def key(queue: Queue, settings: Settings) -> str:
-    return issue_key(queue.engine, settings.secret_key.get_secret_value(), queue.tenant_id, scopes=SCOPES)
+def api(database_url: str, redis_url: str) -> Iterator[Api]:
+    with open_api(database_url, redis_url) as api:
+        yield api
 
 
 @pytest.fixture
-def api(queue: Queue, settings: Settings, key: str) -> Iterator[Api]:
-    app = create_app(settings)
-    yield Api(app, queue, settings, key)
-    parts = app.extensions["headrace"]
-    parts.wakeups.close()
-    parts.engine.dispose()
-
-
-@pytest.fixture
-def worker(queue: Queue) -> HandWorker:
-    return HandWorker.start(queue)
+def worker(api: Api) -> HandWorker:
+    return HandWorker.start(api.queue)

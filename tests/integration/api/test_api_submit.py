@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from app.db import models
+from app.factory import create_app
 from tests.integration.api.client import Api, HandWorker, uuid_of
 from tests.integration.api.conftest import strict_spec
 
@@ -58,7 +59,16 @@ def test_every_option_is_written(api: Api) -> None:
 
 
 def test_null_members_count_as_absent(api: Api) -> None:
-    names = ("version", "priority", "webhook", "webhook_events_filter", "policy", "retry", "use_case", "metadata")
+    names = (
+        "version",
+        "priority",
+        "webhook",
+        "webhook_events_filter",
+        "policy",
+        "retry",
+        "use_case",
+        "metadata",
+    )
     job = api.submit({}, **dict.fromkeys(names))
     assert (job["priority"], job["metadata"]) == ("normal", {})
 
@@ -136,7 +146,22 @@ def test_urls_follow_the_configured_address(api: Api) -> None:
     public = api.settings.model_copy(
         update={"api": api.settings.api.model_copy(update={"public_url": "https://api.example.com"})}
     )
-    from app.factory import create_app
-
     other = Api(create_app(public), api.queue, public, api.key)
     assert other.submit()["urls"]["get"].startswith("https://api.example.com/v1/jobs/job_")
+
+
+def test_nesting_up_to_the_limit_is_fine(api: Api) -> None:
+    deepest = b"[" * 30 + b"]" * 30  # two more levels are around it
+    assert api.send(b'{"model":"echo","input":{"a":%b}}' % deepest).status_code == 202
+    refused_at = api.send(b'{"model":"echo","input":{"a":[%b]}}' % deepest)
+    assert refused_at.json["code"] == "json_too_deep"
+
+
+def test_brackets_in_strings_do_not_nest(api: Api) -> None:
+    assert api.submit({"text": "[{" * 200 + '\\"[[' * 50})["status"] == "queued"
+
+
+def test_http_webhooks_are_for_development(api: Api) -> None:
+    lax = api.settings.model_copy(update={"allow_local_webhooks": True})
+    other = Api(create_app(lax), api.queue, lax, api.key)
+    assert other.submit(webhook="http://127.0.0.1:9/hook")["status"] == "queued"
