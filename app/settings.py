@@ -127,7 +127,7 @@ _GROUPS = {"API": Api, "WORKER": Worker, "SCHEDULER": Scheduler}
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read `HEADRACE_*` once. Raises `SettingsError` that lists every wrong value, with what would be right."""
+    """Read `HEADRACE_*` once. Raises `SettingsError` that lists every wrong value and what would be right."""
     tree: dict[str, object] = {}
     for name, value in (os.environ if environ is None else environ).items():
         if not name.startswith(PREFIX) or name.removeprefix(PREFIX) in _NOT_SETTINGS:

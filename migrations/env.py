@@ -12,15 +12,13 @@ from app.db.tables import metadata
 LOCK = 0x48454144
 
 
-def include_object(obj, name, type_, reflected, compare_to):  # type: ignore[no-untyped-def]
+def include_object(_object, name, type_, reflected, compare_to):  # type: ignore[no-untyped-def]
     """Partitions are made by maintenance, not by migrations: leave them out of comparisons."""
     return not (type_ == "table" and reflected and compare_to is None and "_p" in (name or ""))
 
 
 def run() -> None:
-    engine = create_engine(
-        sqlalchemy_url(context.config.attributes["database_url"]), poolclass=pool.NullPool
-    )
+    engine = create_engine(sqlalchemy_url(context.config.attributes["database_url"]), poolclass=pool.NullPool)
     with engine.connect() as guard:
         guard.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
         guard.commit()

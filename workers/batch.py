@@ -19,7 +19,5 @@ def batch(jobs: Sequence[ClaimedJob], runner: Runner) -> tuple[list[MicroBatch],
             refused.append(Outcome(job, verdict_of(error)))
         else:
             prepared.append(PreparedJob(job, value, units))
-    micro_batches = form(
-        prepared, max_items=runner.max_items, max_units=runner.spec.max_batch_units
-    )
+    micro_batches = form(prepared, max_items=runner.max_items, max_units=runner.spec.max_batch_units)
     return micro_batches, refused

@@ -1,6 +1,6 @@
 """The Celery worker: prefork, one child per device slot; everything heavy happens in the child.
 
-    celery -A workers.celery_app worker -Q cpu.interactive -c 2 -E
+celery -A workers.celery_app worker -Q cpu.interactive -c 2 -E
 """
 
 import sys

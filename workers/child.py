@@ -9,11 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
-from app.db.engine import Engine
-
 from app.broker.ring import Ringer
 from app.db import workers
-from app.db.engine import make_engine
+from app.db.engine import Engine, make_engine
 from app.domain.ids import new_uuid
 from app.domain.stages import WorkerIdentity
 from app.settings import Settings

@@ -1,8 +1,7 @@
 """claim: a doorbell becomes `ClaimedJob`s, each under a lease with a fencing epoch."""
 
-from app.db.engine import Engine
-
 from app.db import claim as sql
+from app.db.engine import Engine
 from app.domain.lanes import Lane
 from app.domain.model import ModelVersion
 from app.domain.stages import ClaimedJob, WorkerIdentity

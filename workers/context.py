@@ -4,9 +4,8 @@ import time
 from collections.abc import Callable
 from uuid import UUID
 
-from app.db.engine import Engine
-
 from app.db import cancel, progress
+from app.db.engine import Engine
 from app.domain.stages import PreparedJob
 from app.errors import Unavailable
 from workers.notify import Notifier

@@ -38,9 +38,7 @@ def _run(
         if len(jobs) == 1:
             return [_outcome(jobs[0], verdict_of(error), 1, clock() - started, clock() - started)]
         half = len(jobs) // 2
-        return _run(jobs[:half], runner, context_for, clock) + _run(
-            jobs[half:], runner, context_for, clock
-        )
+        return _run(jobs[:half], runner, context_for, clock) + _run(jobs[half:], runner, context_for, clock)
     return _outcomes(jobs, ran, clock() - started)
 
 
@@ -49,8 +47,10 @@ def _outcomes(jobs: tuple[PreparedJob, ...], ran: Ran, run_s: float) -> list[Out
     return [
         _outcome(
             prepared,
-            Canceled() if output is None
-            else verdict_of(output) if isinstance(output, Exception)
+            Canceled()
+            if output is None
+            else verdict_of(output)
+            if isinstance(output, Exception)
             else Succeeded(output),
             len(jobs),
             run_s,

@@ -1,11 +1,11 @@
 """claim → batch → infer → settle → notify on one page: what a child does when a doorbell rings.
 
-    clear the flag ─► claim a window ─► (more left? ring, so that other children start)
-          ▲               │
-          │               ▼
-          │            batch ─► for each micro-batch: infer ─► settle ─► notify
-          │               │
-          └─ slice over, work left: ring again, end ◄─┘
+clear the flag ─► claim a window ─► (more left? ring, so that other children start)
+      ▲               │
+      │               ▼
+      │            batch ─► for each micro-batch: infer ─► settle ─► notify
+      │               │
+      └─ slice over, work left: ring again, end ◄─┘
 """
 
 import time
@@ -17,7 +17,16 @@ from app.broker.ring import doorbell_for
 from app.db import cancel, workers
 from app.domain.lanes import Lane, queue_name
 from app.domain.model import ModelVersion
-from app.domain.stages import Canceled, ClaimedJob, Doorbell, Failed, MicroBatch, Outcome, PreparedJob, Released
+from app.domain.stages import (
+    Canceled,
+    ClaimedJob,
+    Doorbell,
+    Failed,
+    MicroBatch,
+    Outcome,
+    PreparedJob,
+    Released,
+)
 from app.domain.states import Reason
 from app.errors import Unavailable
 from workers.batch import batch
@@ -29,7 +38,6 @@ from workers.runners.base import Runner
 from workers.runners.local import LoadFailed
 from workers.settle import settle
 from workers.watchdog import guarded
-
 
 SETTLE_RETRY_S = 0.5
 
@@ -145,7 +153,9 @@ def _without_canceled(child: Child, planned: MicroBatch) -> MicroBatch | None:
     asked = cancel.asked(child.engine, child.identity.id)
     if not asked:
         return planned
-    finish(child, [Outcome(prepared.job, Canceled()) for prepared in planned.jobs if prepared.job.id in asked])
+    finish(
+        child, [Outcome(prepared.job, Canceled()) for prepared in planned.jobs if prepared.job.id in asked]
+    )
     left = tuple(prepared for prepared in planned.jobs if prepared.job.id not in asked)
     return MicroBatch(left) if left else None
 
@@ -180,4 +190,3 @@ def _fail_to_load(
         report.jobs += len(claimed)
     report.ended = "load_failed"
     return report
-

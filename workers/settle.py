@@ -4,9 +4,9 @@ import random
 from collections.abc import Callable, Sequence
 
 import orjson
-from app.db.engine import Engine
 
 from app.db import settle as sql
+from app.db.engine import Engine
 from app.db.settle import Settlement
 from app.domain.stages import Canceled, Failed, Outcome, Released, SettledJob, Succeeded, WorkerIdentity
 from app.domain.states import AttemptOutcome, JobStatus, Reason

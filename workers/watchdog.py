@@ -1,7 +1,6 @@
 """The watchdog that a hung model can't fool: a C thread that needs no GIL ends the process."""
 
 import faulthandler
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +15,7 @@ def guarded(seconds: float) -> Iterator[None]:
     Celery replaces the process; the jobs it had in hand are rescued. `faulthandler`'s timer is a
     thread in C, so a model that holds the GIL or never returns from an extension is ended too.
     """
-    faulthandler.dump_traceback_later(seconds + MARGIN_S, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(seconds + MARGIN_S, exit=True, file=2)
     try:
         yield
     finally:

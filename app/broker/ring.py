@@ -84,7 +84,7 @@ class Ringer:
 
     def waiting(self, queue: str) -> int:
         """How many messages lie in the queue."""
-        return self._redis.attempt(lambda client: client.llen(queue)) or 0  # type: ignore[return-value]
+        return self._redis.attempt(lambda client: client.llen(queue)) or 0
 
     def reachable(self) -> bool:
         """Whether Redis answers now."""

@@ -21,12 +21,19 @@ def keys() -> None:
 @keys.command()
 @click.option("--tenant", default="default", show_default=True, help="Made if there is none of this name.")
 @click.option("--name", default="", help="What the key is for.")
-@click.option("--scope", "scopes", multiple=True, help=f"Repeatable; default: all. One of {' '.join(SCOPES)}.")
+@click.option(
+    "--scope", "scopes", multiple=True, help=f"Repeatable; default: all. One of {' '.join(SCOPES)}."
+)
 @click.option("--expires-days", type=click.IntRange(1), help="Days until it stops working. Default: never.")
 @as_json
 @operator_command
 def create(
-    settings: Settings, tenant: str, name: str, scopes: tuple[str, ...], expires_days: int | None, as_json: bool
+    settings: Settings,
+    tenant: str,
+    name: str,
+    scopes: tuple[str, ...],
+    expires_days: int | None,
+    as_json: bool,
 ) -> None:
     """Make a key and print it: the only time it is seen."""
     engine = make_engine(settings.database_url)

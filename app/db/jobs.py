@@ -101,7 +101,7 @@ def exists(engine: Engine, tenant_id: int, job_id: UUID) -> bool:
 
 
 def list_jobs(engine: Engine, where: JobFilter) -> Sequence[Any]:
-    """Rows as `get` gives them but without attempts, newest first; one more than `limit` if there are more."""
+    """Rows as `get` gives them, without attempts, newest first; one more than `limit` if there are more."""
     conditions = ["j.tenant_id = :tenant_id"]
     parameters: dict[str, Any] = {"tenant_id": where.tenant_id, "limit": where.limit + 1}
     if where.before_id is not None:

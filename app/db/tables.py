@@ -4,6 +4,8 @@ No foreign keys among the hot tables: a move is one statement, and conservation 
 `app/db/conservation.py` rather than enforced on every row.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     REAL,
     BigInteger,
@@ -39,12 +41,12 @@ metadata = MetaData(
 _NOW = text("now()")
 
 
-def _moment(name: str, *, null: bool = False, default: bool = False) -> Column[object]:
+def _moment(name: str, *, null: bool = False, default: bool = False) -> Column[Any]:
     return Column(name, TIMESTAMP(timezone=True), nullable=null, server_default=_NOW if default else None)
 
 
 # Small tables that live by insert and delete: vacuum them by count, not by share, and at once.
-_CHURN = {
+_CHURN: dict[str, Any] = {
     "postgresql_with": {
         "autovacuum_vacuum_scale_factor": "0.0",
         "autovacuum_vacuum_threshold": "2000",
@@ -52,7 +54,7 @@ _CHURN = {
     }
 }
 # Rows that are updated in place leave room on their page, so that no index is touched (HOT).
-_UPDATED = {
+_UPDATED: dict[str, Any] = {
     "postgresql_with": {
         "fillfactor": "50",
         "autovacuum_vacuum_scale_factor": "0.0",
@@ -148,7 +150,7 @@ jobs = Table(
 )
 
 
-def _place() -> list[Column[object]]:
+def _place() -> list[Column[Any]]:
     """What travels with a job from place to place: where it queues, in which order, what it went through."""
     return [
         Column("job_id", UUID, primary_key=True),

@@ -57,7 +57,7 @@ class Model:
     def load(self, device: str) -> None:
         """Load weights onto `device` (`cpu`, `cuda:0`, `mps`). Called once, before the first predict."""
 
-    def measure(self, value: Any) -> int:
+    def measure(self, value: Any) -> int:  # noqa: ARG002 - the default measures every input alike
         """The size of one input in `unit`s, at least 1. Must be cheap: it runs for every job."""
         return 1
 
@@ -75,18 +75,14 @@ class Model:
         """CPU work after the device. Returns one output per input, in the same order."""
         return list(raw)
 
-    def predict(self, values: list[Any]) -> list[Any]:
+    def predict(self, values: list[Any]) -> list[Any]:  # noqa: ARG002 - what models fill in
         """One output (`Output`, or what it validates) per input, in the same order.
 
         An item may be an exception instead of an output: that job fails alone. Raising fails the
         micro-batch, which is then bisected to find the guilty item. A second parameter named
         `context` gets a `Context`.
         """
-        raise JobNotImplemented(f"{type(self).__name__} must define predict() or forward()")
-
-
-class JobNotImplemented(TypeError):
-    """A model class without a way to predict."""
+        raise TypeError(f"{type(self).__name__} must define predict() or forward()")
 
 
 def _takes_context(model: Model) -> bool:
@@ -96,7 +92,7 @@ def _takes_context(model: Model) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """What the registry keeps of a model class: everything the API and the queue need, and where the code is."""
+    """What the registry keeps of a model class: all that API and queue need, and where the code is."""
 
     name: str
     version: str

@@ -92,7 +92,7 @@ def spec_of(source: str) -> ModelSpec:
 
 
 def _closed(schema: dict[str, Any]) -> dict[str, Any]:
-    """Refuse unknown fields wherever the model does not say that it takes them (pydantic: `extra="allow"`)."""
+    """Refuse unknown fields wherever the model does not say that it takes them (`extra="allow"`)."""
     for part in [schema, *schema.get("$defs", {}).values()]:
         if "properties" in part or part.get("type") == "object":
             part.setdefault("additionalProperties", False)

@@ -12,7 +12,24 @@ from tests.support.client import Caller
 from tests.support.stacks import RunningStack
 from tests.support.waiting import wait_until
 
-WORDS = "river mill wheel water stone bread flour queue batch model vector lease epoch worker lane drain".split()
+WORDS = [
+    "river",
+    "mill",
+    "wheel",
+    "water",
+    "stone",
+    "bread",
+    "flour",
+    "queue",
+    "batch",
+    "model",
+    "vector",
+    "lease",
+    "epoch",
+    "worker",
+    "lane",
+    "drain",
+]
 
 
 @pytest.fixture
@@ -23,7 +40,9 @@ def caller(stack: RunningStack) -> Caller:
 def texts(count: int) -> list[str]:
     """Different texts of 2 to 60 words, the same in every run."""
     source = random.Random(7)
-    return [f"{number} " + " ".join(source.choices(WORDS, k=source.randint(2, 60))) for number in range(count)]
+    return [
+        f"{number} " + " ".join(source.choices(WORDS, k=source.randint(2, 60))) for number in range(count)
+    ]
 
 
 @pytest.mark.torch
@@ -43,7 +62,9 @@ def test_400_texts_by_16_clients_are_embedded_as_alone_and_in_batches(caller: Ca
 
     alone = reference(wanted)
     worst = max(
-        max(abs(ours - theirs) for ours, theirs in zip(done[text]["output"]["embedding"], vector, strict=True))
+        max(
+            abs(ours - theirs) for ours, theirs in zip(done[text]["output"]["embedding"], vector, strict=True)
+        )
         for text, vector in zip(wanted, alone, strict=True)
     )
     assert worst < 1e-4
@@ -168,7 +189,8 @@ def test_the_doctor_proves_the_law_and_finds_a_planted_violation(caller: Caller)
     assert caller.stack.headracectl("doctor").returncode == 0
     with psycopg.connect(caller.stack.database_url, autocommit=True) as connection:
         connection.execute(
-            "INSERT INTO job_results (job_id, status) VALUES ('00000000-0000-7000-8000-000000000000', 'canceled')"
+            "INSERT INTO job_results (job_id, status)"
+            " VALUES ('00000000-0000-7000-8000-000000000000', 'canceled')"
         )
         try:
             found = caller.stack.headracectl("doctor", "--json")

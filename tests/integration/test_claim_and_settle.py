@@ -128,7 +128,9 @@ def test_cancel_asks_a_running_job_and_settle_obeys(queue: Queue) -> None:
     assert cancel.cancel(queue.engine, ids[0]) is JobStatus.RUNNING
     assert queue.get(ids[0]).reason == "cancel_requested"
     assert cancel.asked(queue.engine, worker.id) == {ids[0]}
-    settle(queue.engine, worker, [succeeded(first, b'"too late"'), succeeded(second), Outcome(third, Canceled())])
+    settle(
+        queue.engine, worker, [succeeded(first, b'"too late"'), succeeded(second), Outcome(third, Canceled())]
+    )
     assert [queue.get(job_id).status for job_id in ids] == ["canceled", "succeeded", "canceled"]
     assert queue.get(ids[0]).output is None
 

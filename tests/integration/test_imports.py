@@ -31,11 +31,20 @@ def contracts() -> list[str]:
 
 
 def lint(folder: Path, *contract: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()", "--no-cache"]
+    command = [
+        sys.executable,
+        "-c",
+        "from importlinter.cli import lint_imports_command as c; c()",
+        "--no-cache",
+    ]
     for name in contract:
         command += ["--contract", name]
     return subprocess.run(
-        [*command, "--config", str(ROOT / "setup.cfg")], cwd=folder, capture_output=True, text=True, check=False
+        [*command, "--config", str(ROOT / "setup.cfg")],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

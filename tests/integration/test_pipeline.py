@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from app.broker.channels import WAKE_CHANNEL, decode_ids
 from app.broker.ring import Ringer, doorbell_for
-from app.db import cancel, conservation, rescue
+from app.db import cancel, conservation, rescue, upkeep
 from app.domain.lanes import Lane
 from app.domain.retry import RetryPolicy
 from app.errors import Unavailable
@@ -98,8 +98,8 @@ def test_a_model_that_does_not_load_fails_its_jobs_after_their_retries(queue: Qu
     job_id = queue.submit({"value": 1}, version=version, retry=RetryPolicy(max_attempts=2))
     assert drain(child, version, Lane.INTERACTIVE).ended == "load_failed"
     assert queue.get(job_id).reason == "retry_backoff"
-    queue.execute("WITH d AS (DELETE FROM job_deferred RETURNING *) INSERT INTO job_ready"
-                  " SELECT job_id, rank, expires_at, version_id, lane, priority, attempt, crashes, batch_cap, reason FROM d")
+    queue.execute("UPDATE job_deferred SET run_at = now()")
+    upkeep.promote(queue.engine)
     drain(child, version, Lane.INTERACTIVE)
     assert queue.get(job_id).error == {
         "code": "model_load_failed",

@@ -28,7 +28,9 @@ def test_promote_moves_only_what_is_due(queue: Queue) -> None:
         queue.submit()
     settle(queue.engine, worker, [failed(job, retryable=True) for job in queue.claim(worker)])
     assert Promote(queue.engine).run_once() == 0
-    queue.execute("UPDATE job_deferred SET run_at = now() WHERE job_id IN (SELECT job_id FROM job_deferred LIMIT 2)")
+    queue.execute(
+        "UPDATE job_deferred SET run_at = now() WHERE job_id IN (SELECT job_id FROM job_deferred LIMIT 2)"
+    )
     assert Promote(queue.engine).run_once() == 2
     assert conservation.check(queue.engine).counts == {
         "jobs": 3,
@@ -46,7 +48,11 @@ def test_expire_ends_what_waited_too_long_wherever_it_waits(queue: Queue, redis_
     for place in ("job_ready", "job_deferred"):
         queue.execute(f"UPDATE {place} SET expires_at = now() WHERE job_id <> :fresh", fresh=fresh)
     assert Expire(queue.engine, Notifier(SecretStr(redis_url))).run_once() == 2
-    assert [queue.get(job_id).status for job_id in (deferred, ready, fresh)] == ["expired", "expired", "queued"]
+    assert [queue.get(job_id).status for job_id in (deferred, ready, fresh)] == [
+        "expired",
+        "expired",
+        "queued",
+    ]
     assert not conservation.check(queue.engine).violations
 
 

@@ -37,8 +37,8 @@ def differences(database_url: str) -> list[object]:
 def names(database_url: str) -> set[str]:
     with psycopg.connect(database_url) as connection:
         rows = connection.execute(
-            "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname <> 'alembic_version'"
-            " AND relname <> 'alembic_version_pkc'"
+            "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+            " AND relname NOT LIKE 'alembic_version%'"
         )
         return {row[0] for row in rows}
 

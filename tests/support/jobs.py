@@ -74,7 +74,9 @@ class Queue:
         workers.register(self.engine, worker)
         return worker
 
-    def claim(self, worker: WorkerIdentity, window: int = 100, lane: Lane = Lane.INTERACTIVE) -> list[ClaimedJob]:
+    def claim(
+        self, worker: WorkerIdentity, window: int = 100, lane: Lane = Lane.INTERACTIVE
+    ) -> list[ClaimedJob]:
         """Claim as a worker does."""
         return claim.claim(self.engine, worker.id, self.echo.id, lane, window, 60.0)
 

@@ -20,7 +20,9 @@ def test_anything_else_is_refused(text: str) -> None:
         parse_id("job", text)
 
 
-@pytest.mark.parametrize("text", ["job_" + "A" * 32, "file_" + "0" * 32, "job_" + "0" * 31, "job_" + "٠" * 32])
+@pytest.mark.parametrize(
+    "text", ["job_" + "A" * 32, "file_" + "0" * 32, "job_" + "0" * 31, "job_" + "٠" * 32]
+)
 def test_near_misses_are_refused(text: str) -> None:
     with pytest.raises(InvalidId):
         parse_id("job", text)

@@ -20,7 +20,14 @@ def test_groups_are_read_by_their_prefix() -> None:
 
 def test_every_error_is_reported_at_once_by_its_name() -> None:
     with pytest.raises(SettingsError) as caught:
-        load({**GOOD, "HEADRACE_SECRET_KEY": "short", "HEADRACE_WORKER_SLICE_S": "-1", "HEADRACE_COLOUR": "red"})
+        load(
+            {
+                **GOOD,
+                "HEADRACE_SECRET_KEY": "short",
+                "HEADRACE_WORKER_SLICE_S": "-1",
+                "HEADRACE_COLOUR": "red",
+            }
+        )
     names = [problem.split(":")[0] for problem in caught.value.problems]
     assert sorted(names) == ["HEADRACE_COLOUR", "HEADRACE_SECRET_KEY", "HEADRACE_WORKER_SLICE_S"]
 

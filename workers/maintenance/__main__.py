@@ -22,9 +22,7 @@ def compose(settings: Settings) -> Scheduler:
     """The scheduler with every service. Rescue and promote come before sweep, so that one round rings
     for what it brought back.
     """
-    engine = make_engine(
-        settings.database_url, statement_timeout_s=60, application_name="headrace scheduler"
-    )
+    engine = make_engine(settings.database_url, statement_timeout_s=60, application_name="headrace scheduler")
     notifier, ringer = Notifier(settings.redis_url), Ringer(settings.redis_url)
     tick, worker = settings.scheduler.tick_s, settings.worker
     rescue = Rescue(engine, notifier, worker.lease_ttl_s, worker.max_crashes)

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 import structlog
-from app.db.engine import Engine
 
 from app.db import upkeep
+from app.db.engine import Engine
 from workers.notify import Notifier
 
 log = structlog.get_logger()

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from app.db.engine import Engine
-
 from app.db import upkeep
+from app.db.engine import Engine
 
 BATCH = 1000
 

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from app.db.engine import Engine
 
 from app.db import partitions, upkeep
-from app.db.engine import transaction
+from app.db.engine import Engine, transaction
 
 log = structlog.get_logger()
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 import structlog
-from app.db.engine import Engine
 
 from app.db import rescue as sql
+from app.db.engine import Engine
 from app.domain.states import JobStatus
 from workers.notify import Notifier
 

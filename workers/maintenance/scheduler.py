@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
-from app.db.engine import Engine
 
 from app.db import upkeep
+from app.db.engine import Engine
 from app.errors import Unavailable
 
 log = structlog.get_logger()

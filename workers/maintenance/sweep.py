@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-from app.db.engine import Engine
-
 from app.broker.ring import Ringer, doorbell_for
 from app.db import upkeep
+from app.db.engine import Engine
 from app.domain.lanes import queue_name
 
 MANY = 64

@@ -61,4 +61,3 @@ def synchronize(device: str) -> None:
         import torch
 
         torch.cuda.synchronize(device)
-

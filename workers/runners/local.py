@@ -64,7 +64,9 @@ class LocalRunner:
         device_s = time.perf_counter() - started
         outputs = self._model.finish(raw)
         if len(outputs) != len(values):
-            raise JobError("model_error", f"the model returned {len(outputs)} outputs for {len(values)} inputs")
+            raise JobError(
+                "model_error", f"the model returned {len(outputs)} outputs for {len(values)} inputs"
+            )
         return Ran([self._encode(output) for output in outputs], device_s)
 
     def shrink(self, size: int) -> None:
@@ -106,5 +108,3 @@ def _first_problem(error: ValidationError) -> str:
     pointer = "/".join(str(part) for part in first["loc"])
     more = error.error_count() - 1
     return f"/{pointer}: {first['msg']}" + (f" (and {more} more)" if more else "")
-
-

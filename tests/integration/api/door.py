@@ -77,7 +77,8 @@ class Door:
 def door_to(url: str) -> Iterator[tuple[Door, str]]:
     """A door to the server of `url`, and the URL of the same thing through the door."""
     parts = urlsplit(url)
-    assert parts.hostname and parts.port
+    assert parts.hostname
+    assert parts.port
     door = Door((parts.hostname, parts.port))
     try:
         yield door, url.replace(f":{parts.port}", f":{door.port}", 1)
