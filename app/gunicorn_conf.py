@@ -14,7 +14,7 @@ from typing import Any
 
 from gunicorn import util
 
-from app.api.wire import problem_response
+from app.api.server import problem_response
 from app.errors import SettingsError
 from app.observability.sharing import share_metrics
 from app.settings import load
@@ -29,7 +29,7 @@ except SettingsError as error:
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 bind = _settings.api.bind
-worker_class = "gevent"
+worker_class = "app.api.server.Worker"
 workers = _settings.api.processes or min(2, _CORES)
 # Each held request is a connection; the rest of the places is for requests that are answered at once.
 worker_connections = _settings.api.max_waiters + 1000
@@ -65,20 +65,6 @@ def _remove(folder: Path, owner: int) -> None:
 
 
 share_metrics(_metrics_folder())
-
-
-def post_worker_init(worker: Any) -> None:
-    """Let held requests go as soon as the process is asked to end, so that it ends at once."""
-    import gevent
-
-    wakeups = worker.wsgi.extensions["headrace"].wakeups
-
-    def watch() -> None:
-        while worker.alive:
-            gevent.sleep(0.25)
-        wakeups.close()
-
-    gevent.spawn(watch)
 
 
 def child_exit(_server: Any, worker: Any) -> None:

@@ -80,6 +80,7 @@ class Scheduler(_Group):
     """Periodic work. Any number of schedulers may run: an advisory lock lets one work at a time."""
 
     tick_s: Seconds = Field(1.0, description="Seconds between two rounds of rescue, promote, expire, sweep.")
+    measure_s: Seconds = Field(5.0, description="Seconds between two counts of the queue for the metrics.")
     prune_s: Seconds = Field(3600.0, description="Seconds between two rounds of pruning.")
     retention_days: int = Field(
         30, gt=0, description="Days a finished job stays. Its partition is dropped after: no way back."

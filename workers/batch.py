@@ -4,8 +4,11 @@ from collections.abc import Sequence
 
 from app.domain.batching import form
 from app.domain.stages import ClaimedJob, MicroBatch, Outcome, PreparedJob
+from app.observability import logs, metrics
 from workers.runners.base import Runner
 from workers.verdicts import verdict_of
+
+log = logs.get_logger()
 
 
 def batch(jobs: Sequence[ClaimedJob], runner: Runner) -> tuple[list[MicroBatch], list[Outcome]]:
@@ -20,4 +23,11 @@ def batch(jobs: Sequence[ClaimedJob], runner: Runner) -> tuple[list[MicroBatch],
         else:
             prepared.append(PreparedJob(job, value, units))
     micro_batches = form(prepared, max_items=runner.max_items, max_units=runner.spec.max_batch_units)
+    model = runner.spec.name
+    for micro_batch in micro_batches:
+        metrics.BATCH_ITEMS.labels(model).observe(len(micro_batch.jobs))
+        metrics.BATCH_UNITS.labels(model, "asked").inc(sum(job.units for job in micro_batch.jobs))
+        metrics.BATCH_UNITS.labels(model, "padded").inc(micro_batch.padded_units)
+    sizes = [len(micro_batch.jobs) for micro_batch in micro_batches]
+    log.info("batch.formed", model=model, sizes=sizes, refused=len(refused))
     return micro_batches, refused

@@ -3,6 +3,7 @@
 celery -A workers.celery_app worker -Q cpu.interactive -c 2 -E
 """
 
+import os
 import sys
 from typing import Any
 
@@ -11,7 +12,7 @@ from celery import signals
 from app.broker.celery import make_celery
 from app.db.engine import connect, make_engine
 from app.errors import SettingsError, Unavailable
-from app.observability import logs
+from app.observability import logs, metrics
 from app.settings import load
 from workers.child import Child
 from workers.drainflag import DrainFlag
@@ -78,7 +79,8 @@ def _start_child(**_: Any) -> None:
 
 
 @signals.worker_process_shutdown.connect
-def _stop_child(**_: Any) -> None:
+def _stop_child(pid: int | None = None, **_: Any) -> None:
+    metrics.forget_process(pid or os.getpid())
     if _Running.background is not None:
         _Running.background.stop()
     if _Running.child is not None:

@@ -10,10 +10,12 @@ from pathlib import Path
 from uuid import UUID
 
 from app.broker.ring import Ringer
-from app.db import workers
+from app.db import models, workers
 from app.db.engine import Engine, make_engine
 from app.domain.ids import new_uuid
+from app.domain.model import ModelVersion
 from app.domain.stages import WorkerIdentity
+from app.intake.cache import TtlCache
 from app.settings import Settings
 from app.settings import Worker as WorkerSettings
 from workers.drainflag import DrainFlag
@@ -21,6 +23,8 @@ from workers.notify import Notifier
 from workers.runners import device as devices
 from workers.runners.cache import RunnerCache
 from workers.runners.local import LocalRunner
+
+VERSION_TTL_S = 2.0
 
 
 class Child:
@@ -45,6 +49,7 @@ class Child:
         self.identity = identity
         self.settings = settings
         self.clock = clock
+        self._versions: TtlCache[int, ModelVersion] = TtlCache(100, VERSION_TTL_S, clock)
         self.busy = threading.Lock()
         """Held by whoever runs a drain: the Celery task, or the lifeline while Redis is away."""
         self._flag = flag
@@ -88,6 +93,10 @@ class Child:
             settings=settings.worker,
             flag=flag,
         )
+
+    def version(self, version_id: int) -> ModelVersion | None:
+        """The registered version with this id, as it was at most `VERSION_TTL_S` ago."""
+        return self._versions.get(version_id, lambda: models.by_id(self.engine, version_id))
 
     def ensure_announced(self) -> None:
         """Register in `workers` unless that is done, and declare dead the siblings of this machine whose

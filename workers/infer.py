@@ -5,9 +5,12 @@ from collections.abc import Callable
 
 from app.domain.model import Context
 from app.domain.stages import Canceled, Failed, MicroBatch, Outcome, PreparedJob, Succeeded
+from app.observability import logs, metrics
 from workers.runners.base import Ran, Runner
 from workers.runners.device import is_out_of_memory
 from workers.verdicts import verdict_of
+
+log = logs.get_logger()
 
 
 def infer(
@@ -20,7 +23,21 @@ def infer(
 
     A device that runs out of memory halves it too, and the runner remembers the size that was too much.
     """
-    return _run(micro_batch.jobs, runner, context_for, clock)
+    started = clock()
+    outcomes = _run(micro_batch.jobs, runner, context_for, clock)
+    model, seconds = runner.spec.name, clock() - started
+    device_s = sum(outcome.device_s for outcome in outcomes)
+    metrics.INFER_SECONDS.labels(model).observe(seconds)
+    metrics.INFER_DEVICE_SECONDS.labels(model).inc(device_s)
+    log.info(
+        "infer.batch",
+        model=model,
+        jobs=len(outcomes),
+        failed=sum(isinstance(outcome.verdict, Failed) for outcome in outcomes),
+        seconds=round(seconds, 6),
+        device_seconds=round(device_s, 6),
+    )
+    return outcomes
 
 
 def _run(

@@ -8,6 +8,7 @@ from pydantic import SecretStr
 from app.broker.channels import WAKE_CHANNEL, encode_ids
 from app.broker.redis import BestEffort, make_client
 from app.domain.stages import SettledJob
+from app.observability import metrics
 
 
 class Notifier:
@@ -23,4 +24,5 @@ class Notifier:
     def changed(self, ids: Sequence[UUID]) -> None:
         """Something about these jobs is new."""
         if ids:
+            metrics.NOTIFY_JOBS.inc(len(ids))
             self._redis.attempt(lambda client: client.publish(WAKE_CHANNEL, encode_ids(ids)))

@@ -1,6 +1,8 @@
 """settle: `Outcome`s become results, retries and attempts, in one transaction, fenced by epoch."""
 
 import random
+import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import orjson
@@ -10,6 +12,9 @@ from app.db.engine import Engine
 from app.db.settle import Settlement
 from app.domain.stages import Canceled, Failed, Outcome, Released, SettledJob, Succeeded, WorkerIdentity
 from app.domain.states import AttemptOutcome, JobStatus, Reason
+from app.observability import logs, metrics
+
+log = logs.get_logger()
 
 
 def settle(
@@ -21,7 +26,17 @@ def settle(
     """Write how these jobs ended. A job whose lease was lost meanwhile is not written and not returned."""
     if not outcomes:
         return []
-    return sql.settle(engine, worker, [_settlement(outcome, jitter) for outcome in outcomes])
+    started = time.perf_counter()
+    settled = sql.settle(engine, worker, [_settlement(outcome, jitter) for outcome in outcomes])
+    seconds = time.perf_counter() - started
+    statuses = Counter(job.status.value for job in settled)
+    stale = len(outcomes) - len(settled)
+    metrics.SETTLE_SECONDS.observe(seconds)
+    metrics.SETTLE_STALE.inc(stale)
+    for status, count in statuses.items():
+        metrics.SETTLE_JOBS.labels(status).inc(count)
+    log.info("settle.jobs", **statuses, stale=stale, seconds=round(seconds, 6))
+    return settled
 
 
 def _settlement(outcome: Outcome, jitter: Callable[[], float]) -> Settlement:

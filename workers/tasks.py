@@ -2,15 +2,10 @@
 
 from typing import Any
 
-import structlog
-
 from app.broker.celery import DRAIN_TASK
-from app.db import models
 from app.domain.lanes import parse_queue
 from workers.celery_app import app, current_child
 from workers.pipeline import drain
-
-log = structlog.get_logger()
 
 
 @app.task(name=DRAIN_TASK, ignore_result=True)
@@ -21,7 +16,7 @@ def drain_task(*, model: str, version: str, version_id: int, queue: str) -> dict
     """
     child = current_child()
     _, lane = parse_queue(queue)
-    found = models.by_id(child.engine, version_id)
+    found = child.version(version_id)
     if found is None:
         return {"model": model, "version": version, "queue": queue, "jobs": 0, "ended": "unknown_version"}
     with child.busy:

@@ -50,6 +50,18 @@ _WAITING = text(
     """
 )
 
+_DEPTHS = text(
+    """
+    WITH depths AS (
+        SELECT version_id, lane, 'ready' AS place, count(*) AS jobs FROM job_ready GROUP BY 1, 2
+        UNION ALL SELECT version_id, lane, 'deferred', count(*) FROM job_deferred GROUP BY 1, 2
+        UNION ALL SELECT version_id, lane, 'leased', count(*) FROM job_leases GROUP BY 1, 2
+    )
+    SELECT v.model, d.lane, d.place, sum(d.jobs)::bigint AS jobs
+      FROM depths d JOIN model_versions v ON v.id = d.version_id GROUP BY 1, 2, 3
+    """
+)
+
 _FORGET_KEYS = text("DELETE FROM idempotency_keys WHERE created_at < now() - make_interval(hours => :hours)")
 _FORGET_WORKERS = text(
     """
@@ -91,6 +103,12 @@ def waiting(engine: Engine) -> list[tuple[ModelVersion, Lane]]:
     with connect(engine) as connection:
         rows = connection.execute(_WAITING).all()
     return [(version_from_row(row), Lane(row.lane)) for row in rows]
+
+
+def depths(engine: Engine) -> dict[tuple[str, Lane, str], int]:
+    """How many jobs are in each place now, by (model, lane, place)."""
+    with connect(engine) as connection:
+        return {(row.model, Lane(row.lane), row.place): row.jobs for row in connection.execute(_DEPTHS)}
 
 
 def forget_idempotency_keys(engine: Engine, hours: int) -> int:

@@ -14,8 +14,8 @@ def form(jobs: Sequence[PreparedJob], *, max_items: int, max_units: int | None =
 
     Every job is in exactly one. None has more than `max_items` items, more than `max_units` units
     counting padding (unless it is a single job, larger than the cap by itself), or more than the
-    smallest `batch_cap` among its jobs. Suspects (jobs with a cap) run after the others, so that a
-    poison input delays nobody.
+    smallest `batch_cap` among its jobs. Suspects (jobs with a cap) have company of their own kind only
+    and run last, so that a poison input takes nobody with it.
     """
     if max_items < 1:
         raise ValueError("max_items must be at least 1")
@@ -25,10 +25,10 @@ def form(jobs: Sequence[PreparedJob], *, max_items: int, max_units: int | None =
     for prepared in sorted(jobs, key=_order):
         own = min(max_items, prepared.job.batch_cap or max_items)
         size = len(current) + 1
-        # Sorted ascending among equals of suspicion, so the newcomer is the longest.
-        longest = max(prepared.units, current[-1].units if current else 0)
-        too_wide = max_units is not None and size * longest > max_units
-        if current and (size > min(cap, own) or too_wide):
+        # Sizes ascend within a micro-batch, so the newcomer is the longest.
+        too_wide = max_units is not None and size * prepared.units > max_units
+        other_kind = bool(current) and _is_suspect(prepared) != _is_suspect(current[-1])
+        if current and (size > min(cap, own) or too_wide or other_kind):
             batches.append(MicroBatch(tuple(current)))
             current, cap = [], max_items
         current.append(prepared)
@@ -38,5 +38,9 @@ def form(jobs: Sequence[PreparedJob], *, max_items: int, max_units: int | None =
     return batches
 
 
+def _is_suspect(prepared: PreparedJob) -> bool:
+    return prepared.job.batch_cap is not None
+
+
 def _order(prepared: PreparedJob) -> tuple[bool, int]:
-    return (prepared.job.batch_cap is not None, prepared.units)
+    return (_is_suspect(prepared), prepared.units)

@@ -14,7 +14,16 @@ import structlog
 
 from app.settings import Settings
 
-_LOUD_LIBRARIES = ("sqlalchemy", "kombu", "celery.redirected", "urllib3", "redis")
+_LOUD_LIBRARIES = (
+    "sqlalchemy",
+    "kombu",
+    "celery.redirected",
+    # Two lines a task; our own events say more.
+    "celery.worker.strategy",
+    "celery.app.trace",
+    "urllib3",
+    "redis",
+)
 
 get_logger = structlog.get_logger
 
@@ -33,7 +42,7 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(stream or sys.stdout),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(

@@ -42,6 +42,39 @@ ACCEPT_REFUSED = Counter("headrace_accept_refused", "Jobs refused, by error code
 SIGNAL_UNHEARD = Counter(
     "headrace_signal_unheard", "Doorbells that Redis did not take; the sweep rings them."
 )
+CLAIM_JOBS = Counter("headrace_claim_jobs", "Jobs leased to workers, by model.", ["model"])
+CLAIM_SECONDS = Histogram("headrace_claim_seconds", "Time of one claim.", buckets=_LATENCY)
+BATCH_ITEMS = Histogram(
+    "headrace_batch_items",
+    "Jobs in a micro-batch, by model.",
+    ["model"],
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
+)
+BATCH_UNITS = Counter(
+    "headrace_batch_units",
+    "Units in micro-batches, by model: `asked` is what inputs hold, `padded` what is computed.",
+    ["model", "kind"],
+)
+INFER_SECONDS = Histogram(
+    "headrace_infer_seconds",
+    "Time of one micro-batch, prepare to finish, by model.",
+    ["model"],
+    buckets=_LATENCY,
+)
+INFER_DEVICE_SECONDS = Counter(
+    "headrace_infer_device_seconds", "Seconds that devices worked, by model.", ["model"]
+)
+SETTLE_JOBS = Counter("headrace_settle_jobs", "Jobs settled, by what they became.", ["status"])
+SETTLE_STALE = Counter("headrace_settle_stale", "Jobs whose lease was lost before they were settled.")
+SETTLE_SECONDS = Histogram("headrace_settle_seconds", "Time of one settle.", buckets=_LATENCY)
+NOTIFY_JOBS = Counter("headrace_notify_jobs", "Jobs whose waiting clients were told.")
+RESCUE_JOBS = Counter("headrace_rescue_jobs", "Jobs taken back from dead workers, by outcome.", ["outcome"])
+QUEUE_JOBS = Gauge(
+    "headrace_queue_jobs",
+    "Jobs in each place now, by model and lane.",
+    ["model", "lane", "place"],
+    multiprocess_mode="mostrecent",
+)
 
 
 def exposition() -> bytes:

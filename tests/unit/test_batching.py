@@ -33,6 +33,7 @@ def test_every_job_is_in_exactly_one_micro_batch_and_no_cap_is_passed(
     for batch in batches:
         assert 1 <= len(batch.jobs) <= max_items
         assert len(batch.jobs) <= min((item.job.batch_cap or max_items) for item in batch.jobs)
+        assert len({item.job.batch_cap is None for item in batch.jobs}) == 1
         assert max_units is None or len(batch.jobs) == 1 or batch.padded_units <= max_units
 
 

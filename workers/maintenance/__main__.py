@@ -10,6 +10,7 @@ from app.errors import SettingsError, Unavailable
 from app.observability import logs
 from app.settings import Settings, load
 from workers.maintenance.expire import Expire
+from workers.maintenance.measure import Measure
 from workers.maintenance.promote import Promote
 from workers.maintenance.prune import Prune
 from workers.maintenance.rescue import Rescue
@@ -34,6 +35,7 @@ def compose(settings: Settings) -> Scheduler:
             Every("promote", tick, Promote(engine).run_once),
             Every("expire", tick, Expire(engine, notifier).run_once),
             Every("sweep", tick, Sweep(engine, ringer, worker.slice_s).run_once),
+            Every("measure", settings.scheduler.measure_s, Measure(engine).run_once),
             Every("prune", settings.scheduler.prune_s, prune.run_once),
         ],
         tick,

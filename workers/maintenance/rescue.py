@@ -7,6 +7,7 @@ import structlog
 from app.db import rescue as sql
 from app.db.engine import Engine
 from app.domain.states import JobStatus
+from app.observability import metrics
 from workers.notify import Notifier
 
 log = structlog.get_logger()
@@ -32,6 +33,8 @@ class Rescue:
         for worker_id in sql.orphaned_workers(self.engine):
             jobs = sql.rescue(self.engine, worker_id, self.max_crashes)
             taken += len(jobs)
+            for job in jobs:
+                metrics.RESCUE_JOBS.labels(job.outcome).inc()
             ended = [job.id for job in jobs if job.status is not JobStatus.QUEUED]
             self.notifier.changed(ended)
             if jobs:

@@ -1,5 +1,7 @@
 """The application in this process, on real servers."""
 
+import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,10 +13,12 @@ from app.domain.lanes import Device
 from app.domain.model import ModelSpec
 from app.factory import create_app
 from app.intake.keys import issue_key
+from app.observability import logs
 from app.settings import Api as ApiSettings
 from app.settings import Settings
 from tests.integration.api.client import Api, HandWorker
 from tests.support.jobs import Queue, settings_for
+from tests.support.servers import PostgresServer
 
 STRICT_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -77,6 +81,18 @@ def open_api(database_url: str, redis_url: str, **options: Any) -> Iterator[Api]
     queue.engine.dispose()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_logs() -> Iterator[None]:
+    """Logs as in production, to nowhere."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    with open(os.devnull, "w") as nowhere:
+        logs.configure(small_settings("postgresql://", "redis://"), nowhere)
+        yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -85,6 +101,13 @@ def clock() -> Clock:
 @pytest.fixture
 def api(database_url: str, redis_url: str) -> Iterator[Api]:
     with open_api(database_url, redis_url) as api:
+        yield api
+
+
+@pytest.fixture(scope="session")
+def reader(postgres_server: PostgresServer, template_database: str, valkey_server: str) -> Iterator[Api]:
+    """One application for all tests that write nothing."""
+    with postgres_server.database(template_database) as url, open_api(url, valkey_server) as api:
         yield api
 
 

@@ -2,24 +2,14 @@
 
 import gzip
 import zlib
-from collections.abc import Iterator
 from typing import Any
 
 import orjson
 import pytest
 
 from tests.integration.api.client import Api
-from tests.integration.api.conftest import open_api
-from tests.support.servers import PostgresServer
 
 GOOD = {"model": "echo", "input": {}}
-
-
-@pytest.fixture(scope="module")
-def api(postgres_server: PostgresServer, template_database: str, valkey_server: str) -> Iterator[Api]:
-    """One for all: each test proves that it left nothing behind."""
-    with postgres_server.database(template_database) as url, open_api(url, valkey_server) as api:
-        yield api
 
 
 def refused(api: Api, answer: Any, status: int, code: str, *pointers: str) -> dict[str, Any]:
@@ -65,8 +55,8 @@ def refused(api: Api, answer: Any, status: int, code: str, *pointers: str) -> di
         "large",
     ],
 )
-def test_a_body_that_cannot_be_read(api: Api, body: bytes, status: int, code: str) -> None:
-    refused(api, api.send(body), status, code)
+def test_a_body_that_cannot_be_read(reader: Api, body: bytes, status: int, code: str) -> None:
+    refused(reader, reader.send(body), status, code)
 
 
 @pytest.mark.parametrize(
@@ -83,16 +73,16 @@ def test_a_body_that_cannot_be_read(api: Api, body: bytes, status: int, code: st
         (b'"\\udc00\\ud800"', "invalid_unicode"),
     ],
 )
-def test_a_value_that_would_change_on_the_way(api: Api, value: bytes, code: str) -> None:
-    answer = api.send(b'{"model":"echo","input":{"list":[1,%b]}}' % value)
-    problem = refused(api, answer, 422, "invalid_request", "/input/list/1")
+def test_a_value_that_would_change_on_the_way(reader: Api, value: bytes, code: str) -> None:
+    answer = reader.send(b'{"model":"echo","input":{"list":[1,%b]}}' % value)
+    problem = refused(reader, answer, 422, "invalid_request", "/input/list/1")
     assert problem["errors"][0]["code"] == code
     assert problem["error"]["param"] == "input.list.1"
 
 
-def test_a_key_with_a_lone_surrogate(api: Api) -> None:
-    answer = api.send(b'{"model":"echo","input":{"\\ud800":1}}')
-    refused(api, answer, 422, "invalid_request", "/input")
+def test_a_key_with_a_lone_surrogate(reader: Api) -> None:
+    answer = reader.send(b'{"model":"echo","input":{"\\ud800":1}}')
+    refused(reader, answer, 422, "invalid_request", "/input")
 
 
 @pytest.mark.parametrize(
@@ -144,15 +134,17 @@ def test_a_key_with_a_lone_surrogate(api: Api) -> None:
         ({"webhook_events_filter": "completed"}, "/webhook_events_filter", "wrong_type"),
     ],
 )
-def test_a_member_that_is_wrong_is_named(api: Api, changes: dict[str, Any], pointer: str, code: str) -> None:
-    problem = refused(api, api.post("/v1/jobs", json=GOOD | changes), 422, "invalid_request", pointer)
+def test_a_member_that_is_wrong_is_named(
+    reader: Api, changes: dict[str, Any], pointer: str, code: str
+) -> None:
+    problem = refused(reader, reader.post("/v1/jobs", json=GOOD | changes), 422, "invalid_request", pointer)
     assert problem["errors"][0]["code"] == code
     assert problem["errors"][0]["message"]
 
 
-def test_every_wrong_member_is_named_at_once(api: Api) -> None:
+def test_every_wrong_member_is_named_at_once(reader: Api) -> None:
     body = {"model": 1, "priority": "now", "retry": {"max_attempts": 0}, "extra": 1}
-    answer = api.post("/v1/jobs", json=body)
+    answer = reader.post("/v1/jobs", json=body)
     problem = orjson.loads(answer.data)
     assert {error["pointer"] for error in problem["errors"]} == {
         "/model",
@@ -161,17 +153,17 @@ def test_every_wrong_member_is_named_at_once(api: Api) -> None:
         "/retry/max_attempts",
         "/extra",
     }
-    assert api.jobs_written() == 0
+    assert reader.jobs_written() == 0
 
 
 @pytest.mark.parametrize("body", [b"[]", b'"text"', b"1", b"null", b"[[[]]]"])
-def test_a_body_that_is_no_object(api: Api, body: bytes) -> None:
-    refused(api, api.send(body), 422, "invalid_request", "")
+def test_a_body_that_is_no_object(reader: Api, body: bytes) -> None:
+    refused(reader, reader.send(body), 422, "invalid_request", "")
 
 
-def test_a_body_of_far_too_many_members(api: Api) -> None:
+def test_a_body_of_far_too_many_members(reader: Api) -> None:
     body = {f"member {n}": n for n in range(2000)}
-    refused(api, api.post("/v1/jobs", json=body), 422, "invalid_request", "")
+    refused(reader, reader.post("/v1/jobs", json=body), 422, "invalid_request", "")
 
 
 @pytest.mark.parametrize(
@@ -189,9 +181,9 @@ def test_a_body_of_far_too_many_members(api: Api) -> None:
     ],
 )
 def test_a_model_or_version_that_is_not_there(
-    api: Api, named: dict[str, str], code: str, pointer: str
+    reader: Api, named: dict[str, str], code: str, pointer: str
 ) -> None:
-    refused(api, api.post("/v1/jobs", json={"input": {}, **named}), 422, code, pointer)
+    refused(reader, reader.post("/v1/jobs", json={"input": {}, **named}), 422, code, pointer)
 
 
 @pytest.mark.parametrize(
@@ -206,25 +198,25 @@ def test_a_model_or_version_that_is_not_there(
         ({"text": 5, "count": -1, "a/b~c": [1, "2", 3, None]}, None),
     ],
 )
-def test_an_input_that_does_not_fit_the_schema(api: Api, value: Any, pointers: list[str] | None) -> None:
-    answer = api.post("/v1/jobs", json={"model": "strict", "input": value})
+def test_an_input_that_does_not_fit_the_schema(reader: Api, value: Any, pointers: list[str] | None) -> None:
+    answer = reader.post("/v1/jobs", json={"model": "strict", "input": value})
     if pointers is None:
         found = {error["pointer"] for error in orjson.loads(answer.data)["errors"]}
         assert found == {"/input/text", "/input/count", "/input/a~1b~0c/1", "/input/a~1b~0c/3"}
-        assert (answer.status_code, api.jobs_written()) == (422, 0)
+        assert (answer.status_code, reader.jobs_written()) == (422, 0)
     else:
-        refused(api, answer, 422, "invalid_input", *pointers)
+        refused(reader, answer, 422, "invalid_input", *pointers)
 
 
-def test_messages_do_not_repeat_the_input(api: Api) -> None:
-    answer = api.post("/v1/jobs", json={"model": "strict", "input": {"text": "my secret diary"}})
+def test_messages_do_not_repeat_the_input(reader: Api) -> None:
+    answer = reader.post("/v1/jobs", json={"model": "strict", "input": {"text": "my secret diary"}})
     assert "diary" not in answer.text.replace("my secret diary", "", 0)
 
 
-def test_a_large_hostile_input_names_its_first_error_quickly(api: Api) -> None:
+def test_a_large_hostile_input_names_its_first_error_quickly(reader: Api) -> None:
     hostile = {"text": "x", "a/b~c": ["x"] * 15_000}
-    answer = api.post("/v1/jobs", json={"model": "strict", "input": hostile})
-    refused(api, answer, 422, "invalid_input", "/input/a~1b~0c/0")
+    answer = reader.post("/v1/jobs", json={"model": "strict", "input": hostile})
+    refused(reader, answer, 422, "invalid_input", "/input/a~1b~0c/0")
 
 
 @pytest.mark.parametrize(
@@ -237,15 +229,15 @@ def test_a_large_hostile_input_names_its_first_error_quickly(api: Api) -> None:
         "multipart/form-data",
     ],
 )
-def test_a_body_that_is_not_json_by_its_type(api: Api, kind: str) -> None:
-    answer = api.send(orjson.dumps(GOOD), Content_Type=kind)
-    refused(api, answer, 415, "unsupported_media_type")
+def test_a_body_that_is_not_json_by_its_type(reader: Api, kind: str) -> None:
+    answer = reader.send(orjson.dumps(GOOD), Content_Type=kind)
+    refused(reader, answer, 415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip", "x"])
-def test_an_encoding_we_do_not_read(api: Api, encoding: str) -> None:
-    answer = api.send(orjson.dumps(GOOD), Content_Encoding=encoding)
-    refused(api, answer, 415, "unsupported_media_type")
+def test_an_encoding_we_do_not_read(reader: Api, encoding: str) -> None:
+    answer = reader.send(orjson.dumps(GOOD), Content_Encoding=encoding)
+    refused(reader, answer, 415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize(
@@ -259,24 +251,24 @@ def test_an_encoding_we_do_not_read(api: Api, encoding: str) -> None:
     ],
     ids=["not gzip", "cut", "followed", "header only", "zlib"],
 )
-def test_a_body_that_is_not_gzip_as_it_says(api: Api, body: bytes) -> None:
-    refused(api, api.send(body, Content_Encoding="gzip"), 400, "invalid_encoding")
+def test_a_body_that_is_not_gzip_as_it_says(reader: Api, body: bytes) -> None:
+    refused(reader, reader.send(body, Content_Encoding="gzip"), 400, "invalid_encoding")
 
 
-def test_a_gzip_bomb_is_stopped_at_the_limit(api: Api) -> None:
+def test_a_gzip_bomb_is_stopped_at_the_limit(reader: Api) -> None:
     bomb = gzip.compress(b" " * 50_000_000)
     assert len(bomb) < 100_000
-    refused(api, api.send(bomb, Content_Encoding="gzip"), 413, "body_too_large")
+    refused(reader, reader.send(bomb, Content_Encoding="gzip"), 413, "body_too_large")
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "ä", "a\tb"])
-def test_an_idempotency_key_that_is_none(api: Api, key: str) -> None:
-    answer = api.post("/v1/jobs", json=GOOD, headers={"Idempotency-Key": key.encode().decode("latin-1")})
-    refused(api, answer, 400, "invalid_idempotency_key")
+def test_an_idempotency_key_that_is_none(reader: Api, key: str) -> None:
+    answer = reader.post("/v1/jobs", json=GOOD, headers={"Idempotency-Key": key.encode().decode("latin-1")})
+    refused(reader, answer, 400, "invalid_idempotency_key")
 
 
 @pytest.mark.parametrize(
     "prefer", ["wait=abc", "wait=-1", "wait=61", "wait=1.5", "wait=", "wait=99999999999"]
 )
-def test_a_wait_that_is_none(api: Api, prefer: str) -> None:
-    refused(api, api.post("/v1/jobs", json=GOOD, headers={"Prefer": prefer}), 400, "invalid_prefer")
+def test_a_wait_that_is_none(reader: Api, prefer: str) -> None:
+    refused(reader, reader.post("/v1/jobs", json=GOOD, headers={"Prefer": prefer}), 400, "invalid_prefer")

@@ -21,9 +21,9 @@ def behind_door(database_url: str, redis_url: str) -> Iterator[tuple[Api, Door]]
         yield api, door
 
 
-def test_alive_and_ready(api: Api) -> None:
-    assert api.http.get("/livez").json == {"status": "ok"}
-    ready = api.http.get("/readyz")
+def test_alive_and_ready(reader: Api) -> None:
+    assert reader.http.get("/livez").json == {"status": "ok"}
+    ready = reader.http.get("/readyz")
     assert ready.status_code == 200
     assert ready.json == {
         "status": "ready",
@@ -106,8 +106,8 @@ def test_metrics_count_by_route_and_hold_no_ids(api: Api) -> None:
     assert "/nowhere" not in text
 
 
-def test_the_index_leads_on(api: Api) -> None:
-    index = api.http.get("/").json
+def test_the_index_leads_on(reader: Api) -> None:
+    index = reader.http.get("/").json
     assert index["name"] == "headrace"
     for link in ("docs", "openapi"):
-        assert api.http.get(index[link]).status_code == 200
+        assert reader.http.get(index[link]).status_code == 200

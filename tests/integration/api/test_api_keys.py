@@ -32,24 +32,24 @@ ALL = tuple(scope for scope in SCOPES)
         "Bearer {key}, Bearer {key}",
     ],
 )
-def test_a_wrong_key_is_401_and_all_look_the_same(api: Api, header: str) -> None:
-    answer = api.http.get("/v1/jobs", headers={"Authorization": header.format(key=api.key)})
+def test_a_wrong_key_is_401_and_all_look_the_same(reader: Api, header: str) -> None:
+    answer = reader.http.get("/v1/jobs", headers={"Authorization": header.format(key=reader.key)})
     assert (answer.status_code, answer.json["code"]) == (401, "invalid_api_key")
     assert answer.json["detail"] == "this API key is unknown, revoked or expired"
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
-def test_no_key_is_401(api: Api) -> None:
-    answer = api.http.get("/v1/jobs")
+def test_no_key_is_401(reader: Api) -> None:
+    answer = reader.http.get("/v1/jobs")
     assert (answer.status_code, answer.json["code"]) == (401, "missing_api_key")
 
 
-def test_the_scheme_is_written_in_any_case(api: Api) -> None:
-    assert api.http.get("/v1/jobs", headers={"Authorization": f"bearer {api.key}"}).status_code == 200
+def test_the_scheme_is_written_in_any_case(reader: Api) -> None:
+    assert reader.http.get("/v1/jobs", headers={"Authorization": f"bearer {reader.key}"}).status_code == 200
 
 
-def test_a_key_is_needed_before_the_body_is_looked_at(api: Api) -> None:
-    assert api.http.post("/v1/jobs", data=b"{").status_code == 401
+def test_a_key_is_needed_before_the_body_is_looked_at(reader: Api) -> None:
+    assert reader.http.post("/v1/jobs", data=b"{").status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -65,19 +65,19 @@ def test_a_key_is_needed_before_the_body_is_looked_at(api: Api) -> None:
         ("GET", "/v1/workers", "admin"),
     ],
 )
-def test_without_its_scope_nothing_is_done(api: Api, method: str, path: str, scope: str) -> None:
-    lacking = api.with_key(*(other for other in ALL if other != scope))
+def test_without_its_scope_nothing_is_done(reader: Api, method: str, path: str, scope: str) -> None:
+    lacking = reader.with_key(*(other for other in ALL if other != scope))
     answer = lacking.request(method, path)
     assert (answer.status_code, answer.json["code"]) == (403, "missing_scope")
     assert scope in answer.json["detail"]
 
 
-def test_models_are_for_every_key(api: Api) -> None:
-    assert api.with_key().get("/v1/models").status_code == 200
+def test_models_are_for_every_key(reader: Api) -> None:
+    assert reader.with_key().get("/v1/models").status_code == 200
 
 
-def test_an_expired_key_is_401(api: Api) -> None:
-    expired = api.with_key(*ALL, expires_at=datetime.now(UTC) - timedelta(seconds=1))
+def test_an_expired_key_is_401(reader: Api) -> None:
+    expired = reader.with_key(*ALL, expires_at=datetime.now(UTC) - timedelta(seconds=1))
     assert expired.get("/v1/jobs").status_code == 401
 
 
@@ -133,6 +133,6 @@ def test_another_tenants_job_is_not_there(api: Api) -> None:
 @pytest.mark.parametrize(
     "text", ["x", "job_x", "job_" + "g" * 32, "job_" + "0" * 31, "JOB_" + "0" * 32, "%00", "%ff"]
 )
-def test_what_is_no_id_names_no_job(api: Api, text: str) -> None:
-    answer = api.get(f"/v1/jobs/{text}")
+def test_what_is_no_id_names_no_job(reader: Api, text: str) -> None:
+    answer = reader.get(f"/v1/jobs/{text}")
     assert (answer.status_code, answer.json["code"]) == (404, "job_not_found")

@@ -120,15 +120,15 @@ def test_filters_by_time_leave_the_bounds_out(api: Api) -> None:
         "&".join(f"metadata[{n}]=x" for n in range(17)),
     ],
 )
-def test_a_parameter_that_is_wrong_is_named(api: Api, query: str) -> None:
-    answer = api.get(f"/v1/jobs?{query}")
+def test_a_parameter_that_is_wrong_is_named(reader: Api, query: str) -> None:
+    answer = reader.get(f"/v1/jobs?{query}")
     assert (answer.status_code, answer.json["code"]) == (422, "invalid_request"), answer.text
     assert answer.json["errors"][0]["pointer"].startswith("/query/")
 
 
 @pytest.mark.parametrize("cursor", ["x", "", "job_", "batch_" + "0" * 32, "%00", "job_" + "0" * 33])
-def test_a_cursor_that_is_none(api: Api, cursor: str) -> None:
-    answer = api.get(f"/v1/jobs?after={cursor}")
+def test_a_cursor_that_is_none(reader: Api, cursor: str) -> None:
+    answer = reader.get(f"/v1/jobs?after={cursor}")
     assert (answer.status_code, answer.json["code"]) == (422, "invalid_cursor")
 
 

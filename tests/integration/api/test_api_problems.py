@@ -1,12 +1,11 @@
 """Every error is a problem with a request id, whoever raised it, and none tells too much."""
 
 import io
-import logging
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
 import pytest
-import structlog
 
 from app.api.catalogue_of_errors import CODES
 from app.db import jobs
@@ -47,9 +46,9 @@ MEMBERS = {
     ],
 )
 def test_the_frameworks_errors_are_problems_too(
-    api: Api, method: str, path: str, status: int, code: str
+    reader: Api, method: str, path: str, status: int, code: str
 ) -> None:
-    answer = api.request(method, path)
+    answer = reader.request(method, path)
     problem = orjson.loads(answer.data)
     assert (answer.status_code, answer.mimetype) == (status, "application/problem+json")
     assert set(problem) == MEMBERS
@@ -60,16 +59,12 @@ def test_the_frameworks_errors_are_problems_too(
 
 
 @pytest.fixture
-def log(api: Api) -> Any:
+def log(api: Api) -> Iterator[Callable[[], list[dict[str, Any]]]]:
     """What is logged meanwhile, line by line."""
     stream = io.StringIO()
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
-    logs.configure(api.settings, stream)  # type: ignore[arg-type]
+    logs.configure(api.settings, stream)
     yield lambda: [orjson.loads(line) for line in stream.getvalue().splitlines()]
-    root.handlers[:] = before
-    root.setLevel(level)
-    structlog.reset_defaults()
+    logs.configure(api.settings, io.StringIO())
 
 
 def test_a_bug_is_a_500_that_tells_nothing_but_the_request_id(
@@ -111,30 +106,30 @@ def test_logs_hold_ids_but_neither_payloads_nor_secrets(api: Api, log: Any) -> N
 
 
 @pytest.mark.parametrize("given", ["abc", "A1._:/+=@-", "x" * 128])
-def test_a_request_id_is_honoured(api: Api, given: str) -> None:
+def test_a_request_id_is_honoured(reader: Api, given: str) -> None:
     for path in ("/livez", "/nowhere", "/v1/jobs"):
-        assert api.http.get(path, headers={"X-Request-Id": given}).headers["X-Request-Id"] == given
+        assert reader.http.get(path, headers={"X-Request-Id": given}).headers["X-Request-Id"] == given
 
 
 @pytest.mark.parametrize("given", ["", " ", "x" * 129, "a b", "ä", "a\x00b", '"', "<script>"])
-def test_one_that_is_long_or_strange_is_replaced(api: Api, given: str) -> None:
-    answer = api.http.get("/livez", headers={"X-Request-Id": given})
+def test_one_that_is_long_or_strange_is_replaced(reader: Api, given: str) -> None:
+    answer = reader.http.get("/livez", headers={"X-Request-Id": given})
     assert answer.headers["X-Request-Id"].startswith("req_")
 
 
-def test_request_ids_are_new_each_time(api: Api) -> None:
-    assert len({api.http.get("/livez").headers["X-Request-Id"] for _ in range(10)}) == 10
+def test_request_ids_are_new_each_time(reader: Api) -> None:
+    assert len({reader.http.get("/livez").headers["X-Request-Id"] for _ in range(10)}) == 10
 
 
-def test_answers_are_not_cached_nor_sniffed(api: Api) -> None:
+def test_answers_are_not_cached_nor_sniffed(reader: Api) -> None:
     for path in ("/v1/jobs", "/nowhere", "/livez"):
-        headers = api.get(path).headers
+        headers = reader.get(path).headers
         assert headers["Cache-Control"] == "no-store"
         assert headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_every_code_is_explained_on_the_page_that_types_point_to(api: Api) -> None:
-    page = api.http.get("/docs/errors").text
+def test_every_code_is_explained_on_the_page_that_types_point_to(reader: Api) -> None:
+    page = reader.http.get("/docs/errors").text
     for code in CODES:
         assert f'id="{code}"' in page
 

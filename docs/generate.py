@@ -1,0 +1,85 @@
+"""Write the tables that are made from code into the documents: `python docs/generate.py`.
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`. tests/unit/test_docs.py fails while one is
+not what this makes.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr
+
+from app.api.catalogue_of_errors import CODES
+from app.settings import PREFIX, Settings
+
+DOCS = Path(__file__).resolve().parent
+
+
+def settings_table() -> str:
+    """Every setting with its default and its sentence."""
+    rows = ["| Variable | Default | What it is |", "|---|---|---|"]
+    for name, default, meaning in _settings(Settings, PREFIX):
+        rows.append(f"| `{name}` | {default} | {meaning} |")
+    return "\n".join(rows)
+
+
+def errors_table() -> str:
+    """Every error code of the HTTP API."""
+    rows = ["| Code | Status | Meaning |", "|---|---|---|"]
+    for entry in CODES.values():
+        rows.append(f'| <a id="{entry.code}"></a>`{entry.code}` | {entry.status} | {entry.meaning} |')
+    return "\n".join(rows)
+
+
+TABLES = {
+    "settings": (DOCS / "guides" / "operate.md", settings_table),
+    "errors": (DOCS / "errors.md", errors_table),
+}
+
+
+def generated(name: str) -> str:
+    """The whole document with its table made anew."""
+    path, make = TABLES[name]
+    text = path.read_text()
+    fresh = re.sub(
+        rf"(<!-- table: {name} -->\n).*?(<!-- end -->)",
+        lambda match: f"{match[1]}{make()}\n{match[2]}",
+        text,
+        count=1,
+        flags=re.DOTALL,
+    )
+    assert f"<!-- table: {name} -->" in text, f"{path} has no place for the table {name}"
+    return fresh
+
+
+def _settings(group: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+    for name, field in group.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _settings(kind, f"{prefix}{name.upper()}_")
+            continue
+        if field.is_required():
+            default = "required"
+        elif field.default is None:
+            default = "none"
+        else:
+            default = f"`{_spelled(field.default)}`"
+        sentences = [f"{field.description.rstrip('.')}." if field.description else ""]
+        if get_origin(kind) is Literal:
+            sentences.append("One of " + ", ".join(f"`{value}`" for value in get_args(kind)) + ".")
+        if kind is SecretStr:
+            sentences.append("Secret.")
+        yield f"{prefix}{name.upper()}", default, " ".join(sentences).strip().replace("|", "\\|")
+
+
+def _spelled(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    for name, (path, _) in TABLES.items():
+        path.write_text(generated(name))

@@ -1,0 +1,20 @@
+"""The HTTP guide, run as it is written."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support import guides
+from tests.support.stacks import RunningStack
+
+needs_tools = pytest.mark.skipif(
+    not (shutil.which("curl") and shutil.which("jq") and shutil.which("bash")),
+    reason="the guides use bash, curl and jq",
+)
+
+
+@needs_tools
+def test_the_http_guide_works_as_written(stack: RunningStack, tmp_path: Path) -> None:
+    (tmp_path / ".headrace").symlink_to(stack.state_dir)
+    guides.run(guides.DOCS / "guides" / "http.md", tmp_path)

@@ -1,0 +1,25 @@
+"""measure: how many jobs wait and run, as a gauge."""
+
+from dataclasses import dataclass, field
+
+from app.db import upkeep
+from app.db.engine import Engine
+from app.domain.lanes import Lane
+from app.observability import metrics
+
+
+@dataclass
+class Measure:
+    """Sets the gauge. What was counted once and is empty now is set to 0, not left at its last value."""
+
+    engine: Engine
+    _seen: set[tuple[str, Lane, str]] = field(default_factory=set)
+
+    def run_once(self) -> int:
+        """Returns how many jobs are alive."""
+        depths = upkeep.depths(self.engine)
+        self._seen |= depths.keys()
+        for model, lane, place in self._seen:
+            gauge = metrics.QUEUE_JOBS.labels(model, lane.label, place)
+            gauge.set(depths.get((model, lane, place), 0))
+        return sum(depths.values())
