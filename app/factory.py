@@ -41,7 +41,10 @@ def create_app(
     """
     pepper, ttl_s = settings.secret_key.get_secret_value(), settings.api.cache_ttl_s
     engine = engine or make_engine(
-        settings.database_url, pool_size=settings.database_pool, application_name="headrace api"
+        settings.database_url,
+        pool_size=settings.database_pool,
+        lookups_only=True,
+        application_name="headrace api",
     )
     ringer = ringer or Ringer(settings.redis_url)
     catalogue = Catalogue(engine, ttl_s, clock)

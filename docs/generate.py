@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
+from prometheus_client import Counter
+from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel, SecretStr
 
 from app.api.catalogue_of_errors import CODES
+from app.observability import metrics
 from app.settings import PREFIX, Settings
 
 DOCS = Path(__file__).resolve().parent
@@ -33,7 +36,19 @@ def errors_table() -> str:
     return "\n".join(rows)
 
 
+def metrics_table() -> str:
+    """Every metric by the name that a scraper sees."""
+    rows = ["| Metric | Labels | Meaning |", "|---|---|---|"]
+    for metric in vars(metrics).values():
+        if isinstance(metric, MetricWrapperBase):
+            name = metric._name + ("_total" if isinstance(metric, Counter) else "")
+            labels = ", ".join(f"`{label}`" for label in metric._labelnames)
+            rows.append(f"| `{name}` | {labels} | {metric._documentation} |")
+    return "\n".join(rows)
+
+
 TABLES = {
+    "metrics": (DOCS / "guides" / "operate.md", metrics_table),
     "settings": (DOCS / "guides" / "operate.md", settings_table),
     "errors": (DOCS / "errors.md", errors_table),
 }

@@ -83,7 +83,9 @@ class Child:
             queues=queues,
         )
         return cls(
-            engine=make_engine(settings.database_url, pool_size=3, application_name=f"headrace {name}"),
+            engine=make_engine(
+                settings.database_url, pool_size=3, lookups_only=True, application_name=f"headrace {name}"
+            ),
             ringer=Ringer(settings.redis_url),
             notifier=Notifier(settings.redis_url),
             runners=RunnerCache(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.broker.celery import DRAIN_TASK
+from app.broker.message import DRAIN_TASK
 from app.domain.lanes import parse_queue
 from workers.celery_app import app, current_child
 from workers.pipeline import drain

@@ -5,7 +5,7 @@ from typing import Any
 from flask import request
 
 from app.api.services import services
-from app.errors import TooLarge, WrongMediaType
+from app.errors import Malformed, TooLarge, WrongMediaType
 from app.intake import json_body
 
 
@@ -19,8 +19,23 @@ def read_json() -> Any:
     charset = request.mimetype_params.get("charset", "utf-8").lower()
     if request.mimetype != "application/json" or charset not in ("utf-8", "utf8"):
         raise WrongMediaType("unsupported_media_type", "Content-Type must be application/json in UTF-8")
-    if (request.content_length or 0) > limits.max_body_bytes:
-        raise TooLarge("body_too_large", f"the body is over {limits.max_body_bytes} bytes")
     encoding = request.headers.get("Content-Encoding", "").strip().lower()
-    body = json_body.decompress(request.get_data(cache=False), encoding, limits.max_body_bytes)
+    body = json_body.decompress(_read(limits.max_body_bytes), encoding, limits.max_body_bytes)
     return json_body.parse(body, limits.max_json_depth)
+
+
+def _read(limit: int) -> bytes:
+    length = request.content_length
+    if length is not None and length > limit:
+        raise TooLarge("body_too_large", f"the body is over {limit} bytes")
+    # One more than allowed: Werkzeug cuts a chunked body at its limit without a word.
+    request.max_content_length = limit + 1
+    try:
+        body = request.get_data(cache=False)
+    except OSError as error:  # how gunicorn says that a chunk is broken
+        raise Malformed("bad_request", "the body's framing is broken, or it broke off") from error
+    if len(body) > limit:
+        raise TooLarge("body_too_large", f"the body is over {limit} bytes")
+    if length is not None and len(body) != length:
+        raise Malformed("bad_request", "the body is shorter than Content-Length says")
+    return body

@@ -15,7 +15,12 @@ class ErrorCode:
 
 
 _CODES = (
-    ErrorCode("bad_request", 400, "Bad request", "The request line or a header can't be understood."),
+    ErrorCode(
+        "bad_request",
+        400,
+        "Bad request",
+        "The request line, a header or the body's framing can't be understood.",
+    ),
     ErrorCode("invalid_json", 400, "Not JSON", "The body can't be read as JSON (RFC 8259)."),
     ErrorCode("invalid_utf8", 400, "Not UTF-8", "The body is not UTF-8."),
     ErrorCode("invalid_encoding", 400, "Not as encoded", "The body is not what Content-Encoding says."),

@@ -58,8 +58,8 @@ LIST_JOBS = (
     Parameter(
         "metadata",
         "query",
-        "Only jobs with all of these: `metadata[key]=value`.",
-        {"type": "object", "additionalProperties": {"type": "string", "maxLength": 512}, "maxProperties": 16},
+        "Only jobs with all of these, 16 at most: `metadata[key]=value`.",
+        {"type": "object", "additionalProperties": True},
         {"style": "deepObject", "explode": True},
     ),
 )

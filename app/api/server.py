@@ -38,7 +38,7 @@ class Worker(GeventWorker):
         while True:
             for connection in list(self._idle):
                 # Its loop takes this as the end of the connection.
-                gevent.kill(connection, StopIteration, block=False)
+                gevent.kill(connection, StopIteration)
             gevent.sleep(_LOOK_S)
 
 

@@ -7,12 +7,8 @@ parts of Celery on Redis that lose or double work. A message is a doorbell; Post
 from celery import Celery
 from pydantic import SecretStr
 
-from app.broker.redis import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S
 
-DRAIN_TASK = "headrace.drain"
-
-
-def make_celery(redis_url: SecretStr, *, producer_only: bool = False) -> Celery:
+def make_celery(redis_url: SecretStr) -> Celery:
     """The app, with every setting that differs from Celery's defaults. Makes no connection yet."""
     app = Celery("headrace", broker=redis_url.get_secret_value())
     app.conf.update(
@@ -38,11 +34,4 @@ def make_celery(redis_url: SecretStr, *, producer_only: bool = False) -> Celery:
         # Queues are read in the order they were given to the worker: interactive before batch.
         broker_transport_options={"queue_order_strategy": "priority"},
     )
-    if producer_only:
-        app.conf.broker_transport_options |= {
-            "socket_connect_timeout": CONNECT_TIMEOUT_S,
-            "socket_timeout": SOCKET_TIMEOUT_S,
-            "max_retries": 0,
-            "retry_on_timeout": False,
-        }
     return app

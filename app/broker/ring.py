@@ -5,10 +5,10 @@ lost: a job committed after the flag was cleared rings anew, and one committed b
 The flag coalesces: however many jobs arrive, one message waits per version and lane.
 """
 
-from celery import Celery
 from pydantic import SecretStr
 
-from app.broker.celery import DRAIN_TASK, make_celery
+from app.broker.celery import make_celery
+from app.broker.message import BellMessages
 from app.broker.redis import BestEffort, make_client
 from app.domain.lanes import Device, Lane, queue_name
 from app.domain.model import ModelVersion
@@ -22,6 +22,14 @@ MESSAGE_TTL_S = 30
 
 MODEL_LOAD_S = 300
 """What a drain may spend on loading a model before Celery's hard limit ends its child."""
+
+# One round trip, and a flag never stands without its message. Flag, "somebody waits", queue.
+_RING = """
+local first = redis.call('SET', KEYS[1], 1, 'NX', 'PX', ARGV[1])
+redis.call('SET', KEYS[2], 1, 'PX', ARGV[1])
+if first then redis.call('LPUSH', KEYS[3], ARGV[2]) end
+return 1
+"""
 
 
 def doorbell_for(version: ModelVersion, lane: Lane, slice_s: float = 5.0) -> Doorbell:
@@ -42,37 +50,18 @@ def doorbell_for(version: ModelVersion, lane: Lane, slice_s: float = 5.0) -> Doo
 class Ringer:
     """Rings and clears doorbells. No method raises when Redis is away: the sweep finds what was missed."""
 
-    def __init__(self, redis_url: SecretStr, celery: Celery | None = None) -> None:
-        self._redis = BestEffort(make_client(redis_url))
-        self._celery = celery or make_celery(redis_url, producer_only=True)
+    def __init__(self, redis_url: SecretStr) -> None:
+        client = make_client(redis_url)
+        self._redis = BestEffort(client)
+        self._messages = BellMessages(make_celery(redis_url))
+        self._push = client.register_script(_RING)
 
     def ring(self, bell: Doorbell) -> bool:
         """Publish one message, unless one is already waiting. False if Redis can't be reached."""
         queue = queue_name(bell.device, bell.lane)
-        return bool(self._redis.attempt(lambda client: self._ring(client, bell, queue)))
-
-    def _ring(self, client, bell: Doorbell, queue: str) -> bool:  # type: ignore[no-untyped-def]
-        with client.pipeline(transaction=False) as pipe:
-            pipe.set(_flag(queue, bell.version_id), 1, nx=True, px=FLAG_TTL_MS)
-            pipe.set(_rung(queue), 1, px=FLAG_TTL_MS)
-            first, _ = pipe.execute()
-        if not first:
-            return True
-        self._celery.send_task(
-            DRAIN_TASK,
-            kwargs={
-                "model": bell.model,
-                "version": bell.version,
-                "version_id": bell.version_id,
-                "queue": queue,
-            },
-            queue=queue,
-            expires=MESSAGE_TTL_S,
-            time_limit=bell.time_limit_s,
-            ignore_result=True,
-            retry=False,
-        )
-        return True
+        message = self._messages.encode(bell, MESSAGE_TTL_S)
+        keys = [_flag(queue, bell.version_id), _rung(queue), queue]
+        return self._redis.attempt(lambda _: self._push(keys, [FLAG_TTL_MS, message])) is not None
 
     def clear(self, version_id: int, queue: str) -> None:
         """Take the bell down, before claiming: from now on a new job rings anew."""

@@ -27,7 +27,7 @@ def make_child(database_url: str, redis_url: str, **changes: Any) -> Child:
     queues = changes.pop("queues", ("cpu.interactive",))
     pid = changes.pop("pid", 1)
     parts: dict[str, Any] = {
-        "engine": make_engine(SecretStr(database_url), pool_size=3),
+        "engine": make_engine(SecretStr(database_url), pool_size=3, lookups_only=True),
         "ringer": Ringer(SecretStr(redis_url)),
         "notifier": Notifier(SecretStr(redis_url)),
         "runners": RunnerCache(lambda spec: LocalRunner.load(spec, "cpu"), budget_mb=4096),

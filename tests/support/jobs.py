@@ -28,7 +28,7 @@ class Queue:
 
     @classmethod
     def open(cls, database_url: str) -> "Queue":
-        engine = make_engine(SecretStr(database_url), pool_size=5)
+        engine = make_engine(SecretStr(database_url), pool_size=5, lookups_only=True)
         tenant_id = keys.ensure_tenant(engine, "default")
         models.register(engine, ECHO_SPEC)
         echo = models.find(engine, "echo", None)

@@ -3,7 +3,7 @@
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.batching import form
@@ -23,6 +23,7 @@ def windows(draw: st.DrawFn) -> list[PreparedJob]:
     return [prepared(number, units, draw(caps)) for number, units in enumerate(sizes)]
 
 
+@settings(max_examples=500)
 @given(windows(), st.integers(1, 16), st.one_of(st.none(), st.integers(1, 2000)))
 def test_every_job_is_in_exactly_one_micro_batch_and_no_cap_is_passed(
     jobs: list[PreparedJob], max_items: int, max_units: int | None

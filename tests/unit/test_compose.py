@@ -3,6 +3,10 @@
 import importlib.util
 import re
 import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -190,3 +194,25 @@ def test_postgres_is_the_embedded_one_in_version_and_tuning() -> None:
     expected = {name: value for name, value in postgres.TUNING.items() if name in tuned}
     assert tuned == expected
     assert set(postgres.TUNING) - set(tuned) == {"shared_buffers", "log_timezone"}
+
+
+def test_what_the_image_installs_can_migrate(tmp_path: Path) -> None:
+    pytest.importorskip("setuptools", reason="it builds the wheel")
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        if line.startswith("!"):
+            source = ROOT / line[1:]
+            ignored = shutil.ignore_patterns("__pycache__")
+            if source.is_dir():
+                shutil.copytree(source, tmp_path / source.name, ignore=ignored)
+            else:
+                shutil.copy(source, tmp_path)
+    build = "from setuptools import build_meta; print(build_meta.build_wheel('.'))"
+    done = subprocess.run(
+        [sys.executable, "-c", build], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        names = set(wheel.namelist())
+    for folder in ("app", "workers", "migrations"):
+        scripts = {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*.py")}
+        assert scripts <= names, scripts - names

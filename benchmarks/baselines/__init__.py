@@ -1,0 +1,1 @@
+"""What the same machine does without Headrace, in the same run."""

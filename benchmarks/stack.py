@@ -1,0 +1,41 @@
+"""The stack that is measured: one of its own, in a folder that is thrown away."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.embedded.state import StateDir
+
+HEADRACECTL = str(Path(sys.executable).with_name("headracectl"))
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Where a running stack is reached."""
+
+    url: str
+    api_key: str
+    database_url: str
+    redis_url: str
+
+
+@contextmanager
+def running() -> Iterator[Stack]:
+    """A stack as `headracectl up` starts it, stopped at the end."""
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
+        state_dir = ["--state-dir", f"{folder}/state"]
+        try:
+            subprocess.run([HEADRACECTL, "up", "--detach", *state_dir], check=True, stdout=subprocess.DEVNULL)
+            env = StateDir(Path(folder, "state")).read_env()
+            yield Stack(
+                env["HEADRACE_URL"],
+                env["HEADRACE_API_KEY"],
+                env["HEADRACE_DATABASE_URL"],
+                env["HEADRACE_REDIS_URL"],
+            )
+        finally:
+            subprocess.run([HEADRACECTL, "down", *state_dir], check=False, stdout=subprocess.DEVNULL)
