@@ -37,7 +37,7 @@ bench: setup ## run the benchmarks
 	$(BIN)/python -m benchmarks
 
 docs: setup ## run the examples in the documentation
-	$(BIN)/python -m pytest docs README.md
+	$(BIN)/python docs/generate.py && $(BIN)/python -m pytest tests/unit/test_docs.py tests/unit/test_compose.py
 
 clean: ## remove the virtual environment and what tools left; data of `make up` stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -98,8 +98,12 @@ class Settings(_Group):
         description="Pepper of the API key hashes, 32 characters or more. Changing it revokes every key.",
     )
     database_pool: int = Field(10, gt=0, description="Connections one API process may open.")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least severe event that is logged."
+    )
+    log_format: Literal["json", "console"] = Field(
+        "json", description="One JSON object a line, or coloured lines for a person."
+    )
     metrics_dir: Path | None = Field(
         None, description="Folder that the processes of one machine share for their metrics."
     )

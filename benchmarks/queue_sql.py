@@ -24,7 +24,7 @@ _FILL = text(
     WITH made AS (
         INSERT INTO jobs (id, tenant_id, version_id, lane, priority, input, input_hash, expires_at,
                           execution_timeout_s, max_attempts, initial_delay_ms, max_delay_ms)
-        SELECT uuidv7(), 0, :version_id, 0, 1, '{"n":1}', '', now() + interval '1 hour', 60, 1, 1, 1
+        SELECT uuidv7(), 0, :version_id, 0, 1, '{}', '', now() + interval '1 hour', 60, 1, 1, 1
           FROM generate_series(1, :count)
         RETURNING id, version_id, lane, priority, expires_at
     )
@@ -73,8 +73,7 @@ def _work_off(engine: Engine, version: ModelVersion, count: int) -> float:
     while done < count:
         jobs = claim.claim(engine, worker.id, version.id, Lane.INTERACTIVE, BATCH, 60.0)
         rows = [
-            Settlement(job.id, job.epoch, JobStatus.SUCCEEDED, "succeeded", 1, output='{"n":1}')
-            for job in jobs
+            Settlement(job.id, job.epoch, JobStatus.SUCCEEDED, "succeeded", 1, output="{}") for job in jobs
         ]
         settle.settle(engine, worker, rows)
         done += len(jobs)

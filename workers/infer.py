@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from app.domain.model import Context
 from app.domain.stages import Canceled, Failed, MicroBatch, Outcome, PreparedJob, Succeeded
@@ -12,11 +13,14 @@ from workers.verdicts import verdict_of
 
 log = logs.get_logger()
 
+Running = Callable[[tuple[PreparedJob, ...]], AbstractContextManager[Context]]
+"""Entered around each run of the model with the jobs that run; gives the context they run in."""
+
 
 def infer(
     micro_batch: MicroBatch,
     runner: Runner,
-    context_for: Callable[[tuple[PreparedJob, ...]], Context],
+    running: Running,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Outcome]:
     """Run the micro-batch; where it raises, halve it until the guilty item stands alone.
@@ -24,7 +28,7 @@ def infer(
     A device that runs out of memory halves it too, and the runner remembers the size that was too much.
     """
     started = clock()
-    outcomes = _run(micro_batch.jobs, runner, context_for, clock)
+    outcomes = _run(micro_batch.jobs, runner, running, clock)
     model, seconds = runner.spec.name, clock() - started
     device_s = sum(outcome.device_s for outcome in outcomes)
     metrics.INFER_SECONDS.labels(model).observe(seconds)
@@ -43,19 +47,20 @@ def infer(
 def _run(
     jobs: tuple[PreparedJob, ...],
     runner: Runner,
-    context_for: Callable[[tuple[PreparedJob, ...]], Context],
+    running: Running,
     clock: Callable[[], float],
 ) -> list[Outcome]:
     started = clock()
     try:
-        ran = runner.run([prepared.value for prepared in jobs], context_for(jobs))
+        with running(jobs) as context:
+            ran = runner.run([prepared.value for prepared in jobs], context)
     except Exception as error:
         if is_out_of_memory(error):
             runner.shrink(len(jobs))
         if len(jobs) == 1:
             return [_outcome(jobs[0], verdict_of(error), 1, clock() - started, clock() - started)]
         half = len(jobs) // 2
-        return _run(jobs[:half], runner, context_for, clock) + _run(jobs[half:], runner, context_for, clock)
+        return _run(jobs[:half], runner, running, clock) + _run(jobs[half:], runner, running, clock)
     return _outcomes(jobs, ran, clock() - started)
 
 

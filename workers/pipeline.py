@@ -9,7 +9,8 @@ clear the flag ─► claim a window ─► (more left? ring, so that other chil
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -33,7 +34,7 @@ from workers.batch import batch
 from workers.child import Child
 from workers.claim import claim, window_size
 from workers.context import BatchContext
-from workers.infer import infer
+from workers.infer import Running, infer
 from workers.runners.base import Runner
 from workers.runners.local import LoadFailed
 from workers.settle import settle
@@ -52,7 +53,7 @@ class DrainReport:
     jobs: int = 0
     batches: list[int] = field(default_factory=list)
     ended: str = "empty"
-    """Why it ended: `empty`, `slice`, `drain`, `yield` or `load_failed`."""
+    """Why it ended: `empty`, `slice`, `draining`, `yield` or `load_failed`."""
 
     def as_result(self) -> dict[str, Any]:
         return asdict(self)
@@ -114,18 +115,17 @@ def _work_off(
         and child.clock() - started < 1.0
     )
     for index, planned in enumerate(micro_batches):
-        if index and _why_stop(child, bell, until):
+        if index and (why := _why_stop(child, bell, until)):
+            released = Released(Reason.PREEMPTED if why == "draining" else Reason.WAITING_FOR_WORKER)
             left = [prepared.job for later in micro_batches[index:] for prepared in later.jobs]
-            finish(child, [Outcome(job, Released(Reason.PREEMPTED)) for job in left])
+            finish(child, [Outcome(job, released) for job in left])
             return
         micro_batch = _without_canceled(child, planned) if index else planned
         if micro_batch is None:
             continue
         if not marked:
-            ids = [prepared.job.id for prepared in micro_batch.jobs]
-            workers.mark(child.engine, child.identity.id, ids, micro_batch.deadline_s)
-        with guarded(micro_batch.deadline_s):
-            outcomes = infer(micro_batch, runner, _context_for(child))
+            _mark(child, micro_batch.jobs, micro_batch.deadline_s)
+        outcomes = infer(micro_batch, runner, _running(child, micro_batch))
         finish(child, outcomes)
         report.jobs += len(outcomes)
         report.batches.append(len(outcomes))
@@ -162,7 +162,7 @@ def _without_canceled(child: Child, planned: MicroBatch) -> MicroBatch | None:
 
 def _why_stop(child: Child, bell: Doorbell, until: float) -> str | None:
     if child.draining():
-        return "drain"
+        return "draining"
     if child.clock() >= until:
         return "slice"
     # A batch-lane drain makes room at a micro-batch border when somebody is waiting for an answer.
@@ -175,8 +175,24 @@ def _why_stop(child: Child, bell: Doorbell, until: float) -> str | None:
     return None
 
 
-def _context_for(child: Child) -> Callable[[tuple[PreparedJob, ...]], BatchContext]:
-    return lambda jobs: BatchContext(child.engine, child.notifier, child.identity.id, jobs)
+def _running(child: Child, micro_batch: MicroBatch) -> Running:
+    """What surrounds each run of the model: the watchdog, and the names of those who run.
+
+    A half of a micro-batch that raised runs on its own time, and if it kills the process, alone is suspect.
+    """
+
+    @contextmanager
+    def running(jobs: tuple[PreparedJob, ...]) -> Iterator[BatchContext]:
+        if jobs != micro_batch.jobs:
+            _mark(child, jobs, micro_batch.deadline_s)
+        with guarded(micro_batch.deadline_s):
+            yield BatchContext(child.engine, child.notifier, child.identity.id, jobs)
+
+    return running
+
+
+def _mark(child: Child, jobs: tuple[PreparedJob, ...], deadline_s: float) -> None:
+    workers.mark(child.engine, child.identity.id, [prepared.job.id for prepared in jobs], deadline_s)
 
 
 def _fail_to_load(

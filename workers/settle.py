@@ -49,7 +49,7 @@ def _settlement(outcome: Outcome, jitter: Callable[[], float]) -> Settlement:
             status, kind, charge = JobStatus.SUCCEEDED, AttemptOutcome.SUCCEEDED, 1
             output = verdict.output.decode()
         case Canceled():
-            status, kind, charge = JobStatus.CANCELED, AttemptOutcome.CANCELED, 1
+            status, kind = JobStatus.CANCELED, AttemptOutcome.CANCELED
         case Released():
             reason = verdict.reason
         case Failed():

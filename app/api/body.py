@@ -3,6 +3,7 @@
 from typing import Any
 
 from flask import request
+from werkzeug.exceptions import HTTPException
 
 from app.api.services import services
 from app.errors import Malformed, TooLarge, WrongMediaType
@@ -32,7 +33,9 @@ def _read(limit: int) -> bytes:
     request.max_content_length = limit + 1
     try:
         body = request.get_data(cache=False)
-    except OSError as error:  # how gunicorn says that a chunk is broken
+    except HTTPException:
+        raise
+    except Exception as error:  # each server has errors of its own for a broken chunk or a lost client
         raise Malformed("bad_request", "the body's framing is broken, or it broke off") from error
     if len(body) > limit:
         raise TooLarge("body_too_large", f"the body is over {limit} bytes")

@@ -70,7 +70,7 @@ _RESCUE = text(
     ), attempted AS (
         INSERT INTO job_attempts (job_id, epoch, attempt, worker_id, pool, purchase, device,
                                   started_at, batch_size, outcome, error_code)
-        SELECT job_id, epoch, attempt, worker_id, pool, purchase, device, claimed_at,
+        SELECT job_id, epoch, attempt + 1, worker_id, pool, purchase, device, claimed_at,
                CASE WHEN suspect THEN size END, outcome,
                CASE WHEN status = 'failed' AND outcome = 'timeout' THEN 'execution_timeout'
                     WHEN status = 'failed' THEN 'worker_crashed' END

@@ -40,7 +40,7 @@ _SETTLE = text(
     ), attempted AS (
         INSERT INTO job_attempts (job_id, epoch, attempt, worker_id, pool, purchase, device,
                                   started_at, run_s, device_s, batch_size, units, outcome, error_code)
-        SELECT job_id, epoch, attempt + charge, worker_id, CAST(:pool AS text),
+        SELECT job_id, epoch, attempt + 1, worker_id, CAST(:pool AS text),
                CAST(:purchase AS text), CAST(:device AS text), claimed_at, run_s, device_s,
                batch_size, units, outcome, error_code
           FROM released

@@ -217,6 +217,8 @@ job_results = Table(
     postgresql_partition_by="RANGE (job_id)",
 )
 
+# `attempt` says which of the job's `max_attempts` this run was; a run that costs none leaves its number
+# to the next.
 job_attempts = Table(
     "job_attempts",
     metadata,

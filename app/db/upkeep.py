@@ -36,7 +36,7 @@ _EXPIRE = """
         DELETE FROM {place} p USING late WHERE p.job_id = late.job_id RETURNING p.job_id
     )
     INSERT INTO job_results (job_id, status, reason)
-    SELECT job_id, 'expired', 'queue_ttl_s passed before a worker took it' FROM taken
+    SELECT job_id, 'expired', 'queue_ttl_passed' FROM taken
     RETURNING job_id
 """
 _EXPIRE_READY = text(_EXPIRE.format(place="job_ready"))

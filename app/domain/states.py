@@ -59,8 +59,8 @@ class Reason(StrEnum):
 
     WAITING_FOR_WORKER = "waiting_for_worker"
     RETRY_BACKOFF = "retry_backoff"
-    MODEL_LOADING = "model_loading"
     PREEMPTED = "preempted"
+    QUEUE_TTL_PASSED = "queue_ttl_passed"
     WORKER_LOST = "worker_lost"
     CANCEL_REQUESTED = "cancel_requested"
 

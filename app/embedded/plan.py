@@ -1,7 +1,7 @@
 """What a stack consists of: its servers, its addresses, its programs and their environment."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_urlsafe
 from urllib.parse import urlsplit
@@ -86,10 +86,14 @@ def make(state: StateDir, options: Options, environ: Mapping[str, str]) -> Plan:
         "HEADRACE_METRICS_DIR": str(state.metrics),
         "HEADRACE_ALLOW_LOCAL_WEBHOOKS": told.get("HEADRACE_ALLOW_LOCAL_WEBHOOKS", "true"),
     }
-    services = [
+    measured = [
         programs.api(api_port),
         *(programs.worker(worker) for worker in workers),
         programs.scheduler(),
+    ]
+    services = [
+        *(_measured(program, state) for program in measured),
+        # Flower has metrics of its own, which are none of ours.
         programs.flower(flower_port, flower_login),
     ]
     return Plan(
@@ -102,9 +106,14 @@ def make(state: StateDir, options: Options, environ: Mapping[str, str]) -> Plan:
     )
 
 
+def _measured(program: Program, state: StateDir) -> Program:
+    """The program, keeping its metrics with those of the other processes of this machine."""
+    shared = {"PROMETHEUS_MULTIPROC_DIR": str(state.metrics)}
+    return replace(program, environment={**program.environment, **shared})
+
+
 def _for_processes(state: StateDir) -> dict[str, str]:
     return {
-        "PROMETHEUS_MULTIPROC_DIR": str(state.metrics),
         "PYTHONUNBUFFERED": "1",
         **leftovers.mark(state.root),
     }

@@ -103,8 +103,10 @@ def _load_file(path: Path) -> Any:
     path = path.expanduser().resolve()
     if not path.is_file():
         raise _wrong(f"there is no file {path}")
-    # The name carries the folder: two models may have files of the same name.
-    name = f"headrace_model_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    # The name carries the folder, since two models may have files of the same name, and the content, since
+    # a process that has loaded one version must be able to load the next.
+    digest = hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()
+    name = f"headrace_model_{path.stem}_{digest[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

@@ -21,7 +21,7 @@ class Echo(Model):
 
         model_config = ConfigDict(extra="allow")
 
-        sleep_ms: float = Field(0, ge=0, le=600_000, description="Sleep this long, reporting progress.")
+        sleep_ms: int | float = Field(0, ge=0, le=600_000, description="Sleep this long, reporting progress.")
         fail: bool | str = Field(False, description="Fail; a text becomes the error's message.")
         crash: bool = Field(False, description="Abort the worker process.")
         hang: bool = Field(False, description="Never end.")

@@ -115,7 +115,7 @@ def test_a_model_that_does_not_load_fails_its_jobs_after_their_retries(queue: Qu
 def test_a_draining_child_takes_nothing_and_passes_the_bell_on(queue: Queue, child: Child) -> None:
     job_id = queue.submit()
     child._flag.set()
-    assert drain(child, queue.echo, Lane.INTERACTIVE).ended == "drain"
+    assert drain(child, queue.echo, Lane.INTERACTIVE).ended == "draining"
     assert queue.get(job_id).status == "queued"
     assert child.ringer.waiting("cpu.interactive") == 1
 
@@ -150,7 +150,7 @@ def test_a_slice_ends_at_a_micro_batch_border_and_gives_the_rest_back(
     rows = [queue.get(job_id) for job_id in ids]
     assert [row.status for row in rows].count("succeeded") == 4
     left = next(row for row in rows if row.status == "queued")
-    assert left.reason == "preempted"
+    assert left.reason == "waiting_for_worker"
     assert queue.execute("SELECT DISTINCT attempt, crashes FROM job_ready") == [(0, 0)]
     assert child.ringer.waiting("cpu.interactive") == 1
 

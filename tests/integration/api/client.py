@@ -6,8 +6,6 @@ from uuid import UUID
 
 import orjson
 from flask import Flask
-from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
 
 from app.db import settle as settle_sql
 from app.db.conservation import check
@@ -27,7 +25,7 @@ class Api:
     queue: Queue
     settings: Settings
     key: str
-    http: FlaskClient = field(init=False)
+    http: Any = field(init=False)
 
     def __post_init__(self) -> None:
         self.http = self.app.test_client()
@@ -39,17 +37,17 @@ class Api:
         key = issue_key(self.queue.engine, pepper, tenant_id, scopes=scopes, **options)
         return Api(self.app, self.queue, self.settings, key)
 
-    def request(self, method: str, path: str, **options: Any) -> TestResponse:
+    def request(self, method: str, path: str, **options: Any) -> Any:
         headers = {"Authorization": f"Bearer {self.key}", **options.pop("headers", {})}
         return self.http.open(path, method=method, headers=headers, **options)
 
-    def get(self, path: str, **options: Any) -> TestResponse:
+    def get(self, path: str, **options: Any) -> Any:
         return self.request("GET", path, **options)
 
-    def post(self, path: str, **options: Any) -> TestResponse:
+    def post(self, path: str, **options: Any) -> Any:
         return self.request("POST", path, **options)
 
-    def send(self, body: bytes, **headers: str) -> TestResponse:
+    def send(self, body: bytes, **headers: str) -> Any:
         """POST these bytes to /v1/jobs as JSON, unless the headers say otherwise."""
         sent = {"Content-Type": "application/json", **{k.replace("_", "-"): v for k, v in headers.items()}}
         return self.post("/v1/jobs", data=body, headers=sent)
