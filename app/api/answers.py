@@ -2,19 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 import orjson
 from flask import Response, g, request
 
 from app.api.prefer import wait_seconds
 from app.api.services import services
+from app.broker.wakeups import Waiter
 from app.domain.states import TERMINAL
 from app.intake import control, view
-from app.intake.accept import Fresh, Replayed
+from app.intake.accept import Fresh, Prepared, Replayed
 from app.intake.authenticate import Principal
-from app.intake.wait import until_finished
+from app.intake.idempotency import Once
+from app.intake.wait import until_finished, watching
 
 POLL_AGAIN_S = "1"
+_REPLAYED = {"Idempotent-Replayed": "true"}
 
 
 def json_answer(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -40,7 +44,7 @@ def list_answer(data: Sequence[Mapping[str, Any]], *, has_more: bool) -> Respons
 
 def base_url() -> str:
     """How clients reach this server: as configured, else as this one did."""
-    return services().settings.api.public_url or request.host_url.rstrip("/")
+    return services().settings.api.public_url or f"{request.scheme}://{request.host}"
 
 
 def wanted_wait() -> int | None:
@@ -48,30 +52,46 @@ def wanted_wait() -> int | None:
     return wait_seconds(request.headers.getlist("Prefer"), services().settings.api.max_wait_s)
 
 
-def accepted(principal: Principal, written: Fresh | Replayed, wait_s: int | None) -> Response:
-    """202 with the job; after a wait, the job as it is then, and 200 if it ended."""
-    headers = {"Idempotent-Replayed": "true"} if isinstance(written, Replayed) else {}
+def accepted(principal: Principal, prepared: Prepared, key: Once | None, wait_s: int | None) -> Response:
+    """Write the job and answer: 202 with it; after a wait, the job as it is then, and 200 if it ended."""
+    parts = services()
     if wait_s is None:
+        written = parts.intake.write(prepared, key)
         if isinstance(written, Fresh):
-            shown = view.fresh_job(written, base_url())
-        else:
-            shown = view.first_job(written.row, base_url())
-        return _accepted(shown, headers)
-    job_id = written.job.id if isinstance(written, Fresh) else written.row.id
-    headers |= hold(job_id, wait_s)
-    row = control.fetch(services().engine, principal, job_id)
+            return _accepted(view.fresh_job(written, base_url()), {})
+        return _accepted(view.first_job(written.row, base_url()), _REPLAYED)
+    with watching(parts.wakeups, prepared.job.id) as waiter:
+        written = parts.intake.write(prepared, key)
+        if isinstance(written, Fresh):
+            row, headers = _hold(principal, prepared.job.id, waiter, wait_s, look_first=False)
+    if isinstance(written, Replayed):
+        row, headers = hold(principal, written.row.id, wait_s)
+        headers |= _REPLAYED
     shown = view.job(row, base_url())
     if row.status in TERMINAL:
         return json_answer(shown, 200, headers | {"Location": shown["urls"]["get"]})
     return _accepted(shown, headers)
 
 
-def hold(job_id: Any, wait_s: int) -> dict[str, str]:
-    """Wait for the job's end. Returns the header that says so, or none if this process can't hold more."""
+def hold(principal: Principal, job_id: UUID, wait_s: int) -> tuple[Any, dict[str, str]]:
+    """Wait for the job's end. Returns its row, and the header that says it was waited for."""
+    with watching(services().wakeups, job_id) as waiter:
+        return _hold(principal, job_id, waiter, wait_s)
+
+
+def _hold(
+    principal: Principal, job_id: UUID, waiter: Waiter | None, wait_s: int, *, look_first: bool = True
+) -> tuple[Any, dict[str, str]]:
     parts = services()
+
+    def read() -> Any:
+        return control.fetch(parts.engine, principal, job_id)
+
+    if waiter is None:
+        return read(), {}
     g.held = True
-    held = until_finished(parts.engine, parts.wakeups, job_id, wait_s, parts.clock)
-    return {} if held is None else {"Preference-Applied": f"wait={wait_s}"}
+    row = until_finished(read, waiter, parts.wakeups, wait_s, look_first=look_first, clock=parts.clock)
+    return row, {"Preference-Applied": f"wait={wait_s}"}
 
 
 def _accepted(shown: dict[str, Any], headers: Mapping[str, str]) -> Response:

@@ -70,10 +70,8 @@ def retry(principal: Principal, job_id: str) -> Response:
     parts = services()
     wait_s = wanted_wait()
     key = once(request.headers.get("Idempotency-Key"), "jobs.retry", job_id)
-    written = control.retry(
-        parts.engine, parts.intake, parts.catalogue, principal, control.parse_job_id(job_id), key
-    )
-    return accepted(principal, written, wait_s)
+    prepared = control.retry(parts.engine, parts.catalogue, principal, control.parse_job_id(job_id))
+    return accepted(principal, prepared, key, wait_s)
 
 
 @route(

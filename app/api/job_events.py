@@ -11,6 +11,7 @@ from app.api.answers import base_url
 from app.api.operation import Answer, Operation, route
 from app.api.services import services
 from app.domain.states import TERMINAL
+from app.errors import Unavailable
 from app.intake import control
 from app.intake.authenticate import Principal
 from app.intake.follow import END, Changes, JobEvent, follow
@@ -81,8 +82,11 @@ def encode(event: JobEvent) -> bytes:
 
 def _encoded(found: Iterator[JobEvent | None]) -> Iterator[bytes]:
     yield _RECONNECT
-    for event in found:
-        yield _COMMENT if event is None else encode(event)
+    try:
+        for event in found:
+            yield _COMMENT if event is None else encode(event)
+    except Unavailable:  # an answer that began can't become a problem; the client comes back
+        return
 
 
 def _stream(pieces: Iterator[bytes]) -> Response:

@@ -61,11 +61,10 @@ def create(principal: Principal) -> Response:
         body = read_json()
         asked = read(body, allow_local_webhooks=parts.settings.allow_local_webhooks)
         key = once(request.headers.get("Idempotency-Key"), "jobs", body)
-        written = parts.intake.submit(principal, asked, key)
+        return accepted(principal, parts.intake.prepare(principal, asked), key, wait_s)
     except RequestError as error:
         metrics.ACCEPT_REFUSED.labels(error.code).inc()
         raise
-    return accepted(principal, written, wait_s)
 
 
 @route(
@@ -87,11 +86,11 @@ def get(principal: Principal, job_id: str) -> Response:
     """One job."""
     engine = services().engine
     wait_s, key = wanted_wait(), control.parse_job_id(job_id)
-    row = control.fetch(engine, principal, key)
     headers: dict[str, str] = {}
-    if wait_s is not None:
-        headers |= hold(key, wait_s)
+    if wait_s is None:
         row = control.fetch(engine, principal, key)
+    else:
+        row, headers = hold(principal, key, wait_s)
     if row.status not in TERMINAL:
         headers["Retry-After"] = POLL_AGAIN_S
     return json_answer(view.job(row, base_url()), headers=headers)

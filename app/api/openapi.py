@@ -20,6 +20,7 @@ _ABOUT = """Submit a job, get its id at once; then poll, wait, follow its events
 
 Every error is `application/problem+json`; its `code` is stable ([all codes](/docs/errors)).
 Every answer has `X-Request-Id`."""
+_TAGS = ("jobs", "models", "workers", "operations")
 _REF = "#/components/schemas/{model}"
 
 
@@ -33,7 +34,6 @@ def document(app: Flask) -> dict[str, Any]:
         paths.setdefault(path, {})[one.method.lower()] = _operation(one)
     return {
         "openapi": "3.1.0",
-        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
         "info": {
             "title": "Headrace",
             "version": __version__,
@@ -41,7 +41,7 @@ def document(app: Flask) -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        "tags": [{"name": name} for name in dict.fromkeys(one.tag for one in operations)],
+        "tags": [{"name": name} for name in sorted({one.tag for one in operations}, key=_TAGS.index)],
         "paths": paths,
         "components": {
             "schemas": _schemas(operations),

@@ -49,11 +49,6 @@ _GET = text(
      WHERE j.id = :id AND j.tenant_id = :tenant_id
     """
 )
-_STATUS = text(
-    """
-    SELECT res.status FROM job_results res WHERE res.job_id = :id
-    """
-)
 _LIST_HEAD = f"SELECT {_COLUMNS}, j.input, res.output, NULL AS attempts {_FROM}"
 
 # Where a status filter can start from a narrow table instead of walking a tenant's whole history.
@@ -82,13 +77,6 @@ def get(engine: Engine, tenant_id: int, job_id: UUID) -> Any | None:
     """The job's row with everything the API shows, or None if this tenant has no such job."""
     with connect(engine) as connection:
         return connection.execute(_GET, {"id": job_id, "tenant_id": tenant_id}).one_or_none()
-
-
-def finished(engine: Engine, job_id: UUID) -> JobStatus | None:
-    """The final status, or None while the job is alive. Cheap: one index probe."""
-    with connect(engine) as connection:
-        status = connection.execute(_STATUS, {"id": job_id}).scalar_one_or_none()
-    return JobStatus(status) if status else None
 
 
 def exists(engine: Engine, tenant_id: int, job_id: UUID) -> bool:

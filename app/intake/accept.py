@@ -30,6 +30,14 @@ _LOCK_NOT_AVAILABLE = "55P03"
 
 
 @dataclass(frozen=True, slots=True)
+class Prepared:
+    """A valid job and the version it is for, about to be written."""
+
+    job: QueuedJob
+    version: ModelVersion
+
+
+@dataclass(frozen=True, slots=True)
 class Fresh:
     """The job was written now."""
 
@@ -54,19 +62,20 @@ class Intake:
         self._catalogue = catalogue
         self._ringer = ringer
 
-    def submit(self, principal: Principal, request: JobRequest, once: Once | None) -> Fresh | Replayed:
-        """Accept the job that was asked for. Raises `Invalid` for what is no job of that model."""
+    def prepare(self, principal: Principal, request: JobRequest) -> Prepared:
+        """The job that was asked for, not written yet. Raises `Invalid` for what is no job of that model."""
         listed = self._catalogue.resolve(request.model, request.version)
         text = orjson.dumps(request.input)
         validate_input(listed, request.input, text)
-        return self.write(compose(principal, listed.version, request, text), listed.version, once)
+        return Prepared(compose(principal, listed.version, request, text), listed.version)
 
-    def write(self, job: QueuedJob, version: ModelVersion, once: Once | None) -> Fresh | Replayed:
+    def write(self, prepared: Prepared, once: Once | None) -> Fresh | Replayed:
         """Commit a job, then ring. With `once`, only the first of its requests writes; all get its job.
 
         Raises `Invalid` if the key was used for something else, `Conflict` while its first request
         is still being committed, and `Unavailable`; then nothing was written, or nobody knows yet.
         """
+        job, version = prepared.job, prepared.version
         try:
             written = sql.accept(self._engine, job, once)
         except Unavailable as error:

@@ -17,10 +17,9 @@ from app.domain.retry import RetryPolicy
 from app.domain.stages import QueuedJob
 from app.domain.states import TERMINAL, JobStatus
 from app.errors import Conflict, NotFound
-from app.intake.accept import Fresh, Intake, Replayed
+from app.intake.accept import Prepared
 from app.intake.authenticate import Principal
 from app.intake.catalogue import Catalogue
-from app.intake.idempotency import Once
 from app.intake.validate import canonical
 
 
@@ -65,15 +64,8 @@ def erase(engine: Engine, principal: Principal, job_id: UUID) -> Any:
     return fetch(engine, principal, job_id)
 
 
-def retry(
-    engine: Engine,
-    intake: Intake,
-    catalogue: Catalogue,
-    principal: Principal,
-    job_id: UUID,
-    once: Once | None,
-) -> Fresh | Replayed:
-    """Submit the same again: same version, input and options, as a new job.
+def retry(engine: Engine, catalogue: Catalogue, principal: Principal, job_id: UUID) -> Prepared:
+    """The same again, not written yet: same version, input and options, as a new job.
 
     Raises `Conflict` while the job is alive, or once its input is erased.
     """
@@ -85,7 +77,7 @@ def retry(
     listed = catalogue.find(row.model, row.version)
     if listed is None:
         raise Conflict("version_gone", "the job's model version is no longer registered")
-    return intake.write(_again(row, listed.version.id, listed.version.spec.device), listed.version, once)
+    return Prepared(_again(row, listed.version.id, listed.version.spec.device), listed.version)
 
 
 def _again(row: Any, version_id: int, device: Any) -> QueuedJob:

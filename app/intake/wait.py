@@ -1,31 +1,54 @@
 """Holding a request until its job has ended."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 from uuid import UUID
 
-from app.broker.wakeups import TooManyWaiters, Wakeups
-from app.db import jobs
-from app.db.engine import Engine
+from app.broker.wakeups import TooManyWaiters, Waiter, Wakeups
+from app.domain.states import TERMINAL
 from app.observability import metrics
 
 
-def until_finished(
-    engine: Engine,
-    wakeups: Wakeups,
-    job_id: UUID,
-    timeout_s: float,
-    clock: Callable[[], float] = time.monotonic,
-) -> bool | None:
-    """Whether the job ended within `timeout_s`; None, at once, if this process holds too many requests."""
-    deadline = clock() + timeout_s
+@contextmanager
+def watching(wakeups: Wakeups, job_id: UUID) -> Iterator[Waiter | None]:
+    """A waiter that hears news of the job from now on; None if this process holds too many requests.
+
+    Enter before the job is written, or before it is read: then no news is missed.
+    """
     try:
-        with wakeups.watch(job_id) as waiter, metrics.HTTP_WAITING.track_inprogress():
-            while jobs.finished(engine, job_id) is None:
-                left = deadline - clock()
-                if left <= 0 or wakeups.closing:
-                    return False
-                waiter.wait(left)
-            return True
+        watch = wakeups.watch(job_id)
+        waiter = watch.__enter__()
     except TooManyWaiters:
-        return None
+        yield None
+        return
+    try:
+        with metrics.HTTP_WAITING.track_inprogress():
+            yield waiter
+    finally:
+        watch.__exit__(None, None, None)
+
+
+def until_finished(
+    read: Callable[[], Any],
+    waiter: Waiter,
+    wakeups: Wakeups,
+    timeout_s: float,
+    *,
+    look_first: bool = True,
+    clock: Callable[[], float] = time.monotonic,
+) -> Any:
+    """The job's row, as `read` gives it, once it ended or `timeout_s` passed.
+
+    `look_first` may be false for a job that was written while `waiter` listened: there is news to wait for.
+    """
+    deadline = clock() + timeout_s
+    if not look_first:
+        waiter.wait(timeout_s)
+    while (row := read()).status not in TERMINAL:
+        left = deadline - clock()
+        if left <= 0 or wakeups.closing:
+            break
+        waiter.wait(left)
+    return row

@@ -47,7 +47,7 @@ def follow(api: Api, job: dict[str, Any], last_event_id: str | None = None) -> S
     answer = api.get(f"/v1/jobs/{job['id']}/events", headers=headers, buffered=False)
     assert answer.status_code == 200, answer.text
     assert answer.mimetype == "text/event-stream"
-    return Stream(answer, iter(answer.response))  # type: ignore[arg-type]
+    return Stream(answer, iter(answer.response))
 
 
 def changed(api: Api, job: dict[str, Any]) -> None:

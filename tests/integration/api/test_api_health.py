@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from app.factory import create_app
 from tests.integration.api.client import Api
-from tests.integration.api.conftest import open_api
+from tests.integration.api.conftest import open_api, small_settings
 from tests.integration.api.door import Door, door_to
 from tests.support.waiting import wait_until
 
@@ -70,6 +72,20 @@ def test_without_postgres_requests_are_503_and_then_work_again(behind_door: tupl
     assert api.get(f"/v1/jobs/{before['id']}").json["status"] == "queued"
 
 
+def test_a_stream_that_loses_postgres_ends_and_can_be_resumed(behind_door: tuple[Api, Door]) -> None:
+    api, door = behind_door
+    job = api.submit()
+    stream = iter(api.get(f"/v1/jobs/{job['id']}/events", buffered=False).response)
+    assert next(stream).startswith(b"retry")
+    assert b"event: status" in next(stream)
+    door.shut()
+    assert list(stream) == []
+    door.open()
+    resumed = api.get(f"/v1/jobs/{job['id']}/events", buffered=False)
+    assert resumed.status_code == 200
+    resumed.close()
+
+
 def test_without_redis_it_is_degraded_but_accepts(database_url: str) -> None:
     with open_api(database_url, NOBODY) as api:
         ready = api.http.get("/readyz")
@@ -83,11 +99,8 @@ def test_without_redis_it_is_degraded_but_accepts(database_url: str) -> None:
 
 
 def test_without_the_schema_it_is_not_ready(empty_database_url: str, redis_url: str) -> None:
-    from app.factory import create_app
-    from tests.integration.api.conftest import small_settings
-
     app = create_app(small_settings(empty_database_url, redis_url))
-    answer = app.test_client().get("/readyz")
+    answer: Any = app.test_client().get("/readyz")
     assert answer.status_code == 503
     assert "migrate" in answer.json["detail"]
 

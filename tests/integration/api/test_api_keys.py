@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.db import keys
+from app.db.engine import Engine
 from app.errors import Unauthenticated
 from app.intake.authenticate import Authenticator
 from app.intake.keys import SCOPES
@@ -101,7 +102,12 @@ def test_a_flood_of_unknown_keys_does_not_ask_the_database_twice_nor_push_out_a_
     )
     asked: list[str] = []
     find = keys.find
-    monkeypatch.setattr(keys, "find", lambda engine, key_id: asked.append(key_id) or find(engine, key_id))
+
+    def counted(engine: Engine, key_id: str) -> keys.KeyRow | None:
+        asked.append(key_id)
+        return find(engine, key_id)
+
+    monkeypatch.setattr(keys, "find", counted)
     authenticator.authenticate(f"Bearer {api.key}")
     for n in [*range(50), *range(50)]:
         with pytest.raises(Unauthenticated):
