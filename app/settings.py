@@ -64,6 +64,13 @@ class Worker(_Group):
         0, ge=0, description="Torch threads per child; 0 divides the cores among the children."
     )
     slice_s: Seconds = Field(5.0, description="How long one drain task works before it ends, in seconds.")
+    linger_s: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="How long an idle child waits for the next job of the same model before it goes back to "
+        "Celery, in seconds. It leaves at once when another model needs its slot.",
+    )
     heartbeat_s: Seconds = Field(5.0, description="Seconds between two heartbeats of a child.")
     lease_ttl_s: Seconds = Field(
         30.0, description="Seconds without a heartbeat after which a child's leases may be taken back."

@@ -93,6 +93,8 @@ def _drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
         window = window_size(runner.max_items)
         claimed = claim(child.engine, child.identity, version, lane, window)
         if not claimed:
+            if _rings_again(child, bell):
+                continue
             return report
         if len(claimed) == window:
             child.ringer.ring(bell)
@@ -158,6 +160,15 @@ def _without_canceled(child: Child, planned: MicroBatch) -> MicroBatch | None:
     )
     left = tuple(prepared for prepared in planned.jobs if prepared.job.id not in asked)
     return MicroBatch(left) if left else None
+
+
+def _rings_again(child: Child, bell: Doorbell) -> bool:
+    """Whether the next interactive job came while this child lingered: most of Celery's cost is spared."""
+    linger_s = child.settings.linger_s
+    if bell.lane is not Lane.INTERACTIVE or not linger_s or child.draining():
+        return False
+    queue = queue_name(bell.device, bell.lane)
+    return child.ringer.linger(bell.version_id, queue, child.identity.id, linger_s)
 
 
 def _why_stop(child: Child, bell: Doorbell, until: float) -> str | None:

@@ -5,6 +5,9 @@ lost: a job committed after the flag was cleared rings anew, and one committed b
 The flag coalesces: however many jobs arrive, one message waits per version and lane.
 """
 
+from uuid import UUID
+
+import redis
 from pydantic import SecretStr
 
 from app.broker.celery import make_celery
@@ -23,12 +26,37 @@ MESSAGE_TTL_S = 30
 MODEL_LOAD_S = 300
 """What a drain may spend on loading a model before Celery's hard limit ends its child."""
 
-# One round trip, and a flag never stands without its message. Flag, "somebody waits", queue.
+NUDGE_TTL_MS = 5000
+
+# One round trip, and a flag never stands without its message.
+# A child that lingers for this version is nudged, which spares the message. Else the message goes out, and
+# a child that lingers for another version leaves, so that its slot can hear it.
+# KEYS: flag, "somebody waits", queue, lingerers. ARGV: flag's life, message, version, nudge's life.
 _RING = """
-local first = redis.call('SET', KEYS[1], 1, 'NX', 'PX', ARGV[1])
+local function nudge(member, word)
+  redis.call('SREM', KEYS[4], member)
+  redis.call('LPUSH', 'nudge:' .. member, word)
+  redis.call('PEXPIRE', 'nudge:' .. member, ARGV[4])
+end
+local lingerers = redis.call('SMEMBERS', KEYS[4])
+for _, member in ipairs(lingerers) do
+  if string.sub(member, 1, #ARGV[3] + 1) == ARGV[3] .. ':' then
+    nudge(member, 'work')
+    return 2
+  end
+end
 redis.call('SET', KEYS[2], 1, 'PX', ARGV[1])
-if first then redis.call('LPUSH', KEYS[3], ARGV[2]) end
+if redis.call('SET', KEYS[1], 1, 'NX', 'PX', ARGV[1]) then
+  redis.call('LPUSH', KEYS[3], ARGV[2])
+  if #lingerers > 0 then nudge(lingerers[1], 'leave') end
+end
 return 1
+"""
+
+# Leaving and being nudged exclude each other: who is no longer listed has a nudge waiting.
+_LEAVE = """
+if redis.call('SREM', KEYS[1], ARGV[1]) == 1 then return false end
+return redis.call('LPOP', KEYS[2])
 """
 
 
@@ -55,13 +83,35 @@ class Ringer:
         self._redis = BestEffort(client)
         self._messages = BellMessages(make_celery(redis_url))
         self._push = client.register_script(_RING)
+        self._leave = client.register_script(_LEAVE)
 
     def ring(self, bell: Doorbell) -> bool:
         """Publish one message, unless one is already waiting. False if Redis can't be reached."""
         queue = queue_name(bell.device, bell.lane)
         message = self._messages.encode(bell, MESSAGE_TTL_S)
-        keys = [_flag(queue, bell.version_id), _rung(queue), queue]
-        return self._redis.attempt(lambda _: self._push(keys, [FLAG_TTL_MS, message])) is not None
+        keys = [_flag(queue, bell.version_id), _rung(queue), queue, _lingerers(queue)]
+        values: list[str | int] = [FLAG_TTL_MS, message, bell.version_id, NUDGE_TTL_MS]
+        return self._redis.attempt(lambda _: self._push(keys, values)) is not None
+
+    def linger(self, version_id: int, queue: str, child: UUID, seconds: float) -> bool:
+        """Wait for the next bell of this version without going back to Celery. True if it rang.
+
+        False after `seconds` (below a second), when another version's bell needs this child's slot, or
+        without Redis. No bell is lost: a ring either finds this child listed and nudges it, or sends a
+        message. A child that dies here costs one nudge, which the sweep makes good.
+        """
+        member, lingerers = f"{version_id}:{child.hex}", _lingerers(queue)
+
+        def wait(client: redis.Redis) -> bool:
+            with client.pipeline(transaction=False) as pipe:
+                pipe.sadd(lingerers, member)
+                pipe.pexpire(lingerers, int(seconds * 1000) + 1000)
+                pipe.execute()
+            nudge = client.blpop([f"nudge:{member}"], timeout=seconds)
+            word = nudge[1] if nudge else self._leave([lingerers, f"nudge:{member}"], [member])
+            return word == b"work"
+
+        return bool(self._redis.attempt(wait))
 
     def clear(self, version_id: int, queue: str) -> None:
         """Take the bell down, before claiming: from now on a new job rings anew."""
@@ -82,6 +132,10 @@ class Ringer:
 
 def _flag(queue: str, version_id: int) -> str:
     return f"bell:{queue}:{version_id}"
+
+
+def _lingerers(queue: str) -> str:
+    return f"linger:{queue}"
 
 
 def _rung(queue: str) -> str:

@@ -144,7 +144,7 @@ def test_a_slice_ends_at_a_micro_batch_border_and_gives_the_rest_back(
         return before(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(pipeline, "infer", slow)
-    child.settings = WorkerSettings(slice_s=2)
+    child.settings = WorkerSettings(slice_s=2, linger_s=0)
     report = drain(child, version, Lane.INTERACTIVE)
     assert (report.jobs, report.ended) == (4, "slice")
     rows = [queue.get(job_id) for job_id in ids]

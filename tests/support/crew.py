@@ -41,7 +41,7 @@ def make_child(database_url: str, redis_url: str, **changes: Any) -> Child:
             device="cpu",
             queues=queues,
         ),
-        "settings": WorkerSettings(),
+        "settings": WorkerSettings(linger_s=0),
         "flag": DrainFlag(),
     }
     return Child(**{**parts, **changes})
