@@ -31,7 +31,7 @@ NUDGE_TTL_MS = 5000
 # One round trip, and a flag never stands without its message.
 # A child that lingers for this version is nudged, which spares the message. Else the message goes out, and
 # a child that lingers for another version leaves, so that its slot can hear it.
-# KEYS: flag, "somebody waits", queue, lingerers. ARGV: flag's life, message, version, nudge's life.
+# KEYS: flag, unanswered bells, queue, lingerers. ARGV: flag's life, message, version, nudge's life.
 _RING = """
 local function nudge(member, word)
   redis.call('SREM', KEYS[4], member)
@@ -45,11 +45,21 @@ for _, member in ipairs(lingerers) do
     return 2
   end
 end
-redis.call('SET', KEYS[2], 1, 'PX', ARGV[1])
+redis.call('SADD', KEYS[2], ARGV[3])
+redis.call('PEXPIRE', KEYS[2], ARGV[1])
 if redis.call('SET', KEYS[1], 1, 'NX', 'PX', ARGV[1]) then
   redis.call('LPUSH', KEYS[3], ARGV[2])
   if #lingerers > 0 then nudge(lingerers[1], 'leave') end
 end
+return 1
+"""
+
+# Who lingers while a bell of the queue is unanswered would keep the slot that could answer it.
+# KEYS: unanswered bells, lingerers. ARGV: child, its life in the list.
+_STAY = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('SADD', KEYS[2], ARGV[1])
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
 return 1
 """
 
@@ -83,6 +93,7 @@ class Ringer:
         self._redis = BestEffort(client)
         self._messages = BellMessages(make_celery(redis_url))
         self._push = client.register_script(_RING)
+        self._stay = client.register_script(_STAY)
         self._leave = client.register_script(_LEAVE)
 
     def ring(self, bell: Doorbell) -> bool:
@@ -96,17 +107,15 @@ class Ringer:
     def linger(self, version_id: int, queue: str, child: UUID, seconds: float) -> bool:
         """Wait for the next bell of this version without going back to Celery. True if it rang.
 
-        False after `seconds` (below a second), when another version's bell needs this child's slot, or
+        False after `seconds` (below a second), when another bell of the queue needs this child's slot, or
         without Redis. No bell is lost: a ring either finds this child listed and nudges it, or sends a
         message. A child that dies here costs one nudge, which the sweep makes good.
         """
         member, lingerers = f"{version_id}:{child.hex}", _lingerers(queue)
 
         def wait(client: redis.Redis) -> bool:
-            with client.pipeline(transaction=False) as pipe:
-                pipe.sadd(lingerers, member)
-                pipe.pexpire(lingerers, int(seconds * 1000) + 1000)
-                pipe.execute()
+            if not self._stay([_rung(queue), lingerers], [member, int(seconds * 1000) + 1000]):
+                return False
             nudge = client.blpop([f"nudge:{member}"], timeout=seconds)
             word = nudge[1] if nudge else self._leave([lingerers, f"nudge:{member}"], [member])
             return word == b"work"
@@ -115,7 +124,14 @@ class Ringer:
 
     def clear(self, version_id: int, queue: str) -> None:
         """Take the bell down, before claiming: from now on a new job rings anew."""
-        self._redis.attempt(lambda client: client.delete(_flag(queue, version_id), _rung(queue)))
+
+        def take_down(client: redis.Redis) -> None:
+            with client.pipeline(transaction=False) as pipe:
+                pipe.delete(_flag(queue, version_id))
+                pipe.srem(_rung(queue), version_id)
+                pipe.execute()
+
+        self._redis.attempt(take_down)
 
     def rung(self, device: Device, lane: Lane) -> bool:
         """Whether a bell of this queue rang and nobody has begun to answer it."""

@@ -87,6 +87,15 @@ def test_versions_whose_numbers_begin_alike_are_told_apart(
     assert ringer.waiting(QUEUE) == 1
 
 
+def test_nobody_lingers_while_a_bell_is_unanswered(queue: Queue, ringer: Ringer) -> None:
+    """It would keep the slot that could answer it."""
+    other = replace(queue.echo, id=queue.echo.id + 1)
+    ringer.ring(doorbell_for(other, Lane.INTERACTIVE))
+    assert ringer.linger(queue.echo.id, QUEUE, new_uuid(), 0.9) is False
+    ringer.clear(other.id, QUEUE)
+    assert not ringer.rung(queue.echo.spec.device, Lane.INTERACTIVE)
+
+
 def test_nobody_rings_and_the_child_goes(ringer: Ringer, redis_url: str) -> None:
     assert ringer.linger(1, QUEUE, UUID(int=1), 0.05) is False
     assert lingering(redis_url) == 0
