@@ -77,8 +77,14 @@ def test_given_workers_replace_the_default_ones(state: StateDir) -> None:
     planned = plan.make(state, Options(workers=workers), OWN_SERVERS)
     assert names(planned) == ["api", "worker-fast", "worker-slow", "scheduler", "flower"]
     fast = planned.programs[1]
-    assert fast.environment == {"HEADRACE_WORKER_POOL": "fast"}
+    assert fast.environment["HEADRACE_WORKER_POOL"] == "fast"
     assert " -n fast@%h -Q cpu.interactive,cpu.batch -c 4 " in " ".join(fast.command)
+
+
+def test_every_process_but_flower_shares_its_metrics(state: StateDir) -> None:
+    services = [item for item in plan.make(state, Options(), OWN_SERVERS).programs if not item.server]
+    apart = [item.name for item in services if "PROMETHEUS_MULTIPROC_DIR" not in item.environment]
+    assert apart == ["flower"]
 
 
 def test_workers_of_one_name_are_refused(state: StateDir) -> None:
