@@ -7,7 +7,6 @@ A function that needs a claimed job takes a `ClaimedJob`: a move out of order do
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -160,4 +159,3 @@ class WorkerIdentity:
     purchase: str
     device: str
     queues: tuple[str, ...]
-    started_at: datetime | None = None

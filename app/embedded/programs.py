@@ -72,7 +72,7 @@ def worker(spec: Worker) -> Program:
 
 
 def scheduler() -> Program:
-    """Rescue, promotion, expiry, pruning, and the deliveries of webhooks."""
+    """Periodic work: rescue, promote, expire, sweep, measure, prune."""
     return Program("scheduler", [sys.executable, "-m", "workers.maintenance"])
 
 
