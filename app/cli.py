@@ -7,6 +7,7 @@ from app.commands.doctor import doctor
 from app.commands.keys import keys
 from app.commands.migrate import migrate
 from app.commands.models import models
+from app.commands.webhooks import webhooks
 from app.commands.workers import workers
 from app.embedded.commands import down, status, up
 
@@ -17,5 +18,5 @@ def main() -> None:
     """Run and operate Headrace."""
 
 
-for command in (up, down, status, migrate, keys, models, workers, doctor):
+for command in (up, down, status, migrate, keys, models, workers, webhooks, doctor):
     main.add_command(command)

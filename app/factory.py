@@ -5,11 +5,26 @@ from collections.abc import Callable
 
 from flask import Flask
 
-from app.api import docs, edge, health, job_control, job_events, jobs, models, problems, workers
+from app.api import (
+    docs,
+    edge,
+    health,
+    job_control,
+    job_events,
+    jobs,
+    models,
+    problems,
+    webhook_deliveries,
+    webhook_secrets,
+    webhooks,
+    workers,
+)
 from app.api import services as parts
 from app.broker.ring import Ringer
 from app.broker.wakeups import Wakeups
 from app.db.engine import Engine, make_engine
+from app.domain.egress import EgressPolicy
+from app.domain.sealing import Keyring
 from app.intake.accept import Intake
 from app.intake.authenticate import Authenticator
 from app.intake.catalogue import Catalogue
@@ -20,6 +35,9 @@ BLUEPRINTS = (
     jobs.blueprint,
     job_control.blueprint,
     job_events.blueprint,
+    webhooks.blueprint,
+    webhook_secrets.blueprint,
+    webhook_deliveries.blueprint,
     models.blueprint,
     workers.blueprint,
     health.blueprint,
@@ -56,6 +74,8 @@ def create_app(
         catalogue=catalogue,
         authenticator=Authenticator(engine, pepper, ttl_s, clock),
         intake=Intake(engine, catalogue, ringer),
+        keyring=Keyring.of(settings),
+        egress=EgressPolicy.of(settings),
         readiness=Readiness(_probe_engine(settings), ringer, clock),
         clock=clock,
     )

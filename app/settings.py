@@ -4,12 +4,24 @@ Each value has a sentence, a unit and a default. `load()` is called by the compo
 celery_app, the scheduler, the CLIs); everything below them takes settings as an argument.
 """
 
+import base64
 import os
+import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretBytes,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from app.errors import SettingsError
 
@@ -17,6 +29,49 @@ PREFIX = "HEADRACE_"
 
 Seconds = Annotated[float, Field(gt=0)]
 Bytes = Annotated[int, Field(gt=0)]
+
+ENCRYPTION_KEY_BYTES = 32
+
+_MAPPED_IPV4 = IPv6Network("::ffff:0:0/96")
+
+
+def parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """The networks of a list like "10.0.0.0/8, fd00::/8". Raises ValueError that says what would be right."""
+    return tuple(_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a network: write it like 10.0.0.0/8 or fd00::/8") from None
+    if "/" in text and network.network_address != ip_network(text.partition("/")[0]).network_address:
+        raise ValueError(f"{text!r} has an address beyond its prefix: write {network}")
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED_IPV4):
+        raise ValueError(f"{text!r} holds IPv4 addresses: write the IPv4 network itself")
+    return network
+
+
+def _networks(value: object) -> object:
+    return parse_networks(value) if isinstance(value, str) else value
+
+
+def _named_keys(value: object) -> object:
+    """Read `ID:BASE64,…`. An error names the wrong part, and never shows a key."""
+    if not isinstance(value, str):
+        return value
+    keys: dict[str, bytes] = {}
+    for number, item in enumerate(value.split(",") if value else (), start=1):
+        name, _, encoded = item.strip().partition(":")
+        if not re.fullmatch(r"[a-z0-9-]{1,32}", name) or name in keys:
+            raise ValueError(f"key {number} needs an id of its own: lower case letters, digits and dashes")
+        try:
+            keys[name] = base64.b64decode(encoded, validate=True)
+        except ValueError:
+            keys[name] = b""
+        if len(keys[name]) != ENCRYPTION_KEY_BYTES:
+            raise ValueError(f"key {number} must be 32 bytes in base64, as `openssl rand -base64 32` makes")
+    return keys
 
 
 class _Group(BaseModel):
@@ -83,6 +138,24 @@ class Worker(_Group):
     )
 
 
+class Sender(_Group):
+    """The process that delivers webhooks."""
+
+    in_flight: int = Field(
+        512, gt=0, le=10_000, description="Deliveries one sender process has under way at a time."
+    )
+    per_receiver: int = Field(
+        64,
+        gt=0,
+        le=10_000,
+        description="Deliveries under way to one endpoint; also to one origin of a tenant's per-job URLs.",
+    )
+    deadline_s: Seconds = Field(
+        15.0, le=60, description="Seconds for one try in total, from the name's look-up to the answer's end."
+    )
+    max_answer_bytes: Bytes = Field(65_536, description="Bytes of an answer that are read. None is kept.")
+
+
 class Scheduler(_Group):
     """Periodic work. Any number of schedulers may run: an advisory lock lets one work at a time."""
 
@@ -117,8 +190,19 @@ class Settings(_Group):
     allow_local_webhooks: bool = Field(
         False, description="Development only: callbacks may go to http and loopback addresses."
     )
+    allow_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)] = Field(
+        (),
+        description="Networks that callbacks may go to although they are not public, as in "
+        "`10.0.0.0/8, fd00::/8`. Open no more than you must: any tenant can then reach them.",
+    )
+    encryption_keys: Annotated[dict[str, SecretBytes], BeforeValidator(_named_keys)] = Field(
+        {},
+        description="What seals webhook secrets at rest: `ID:BASE64,…`, 32 bytes each, the first one seals. "
+        "Derived from the secret key if absent. See `headracectl webhooks rekey`.",
+    )
     api: Api = Api()
     worker: Worker = Worker()
+    sender: Sender = Sender()
     scheduler: Scheduler = Scheduler()
 
     @model_validator(mode="after")
@@ -135,7 +219,7 @@ class Settings(_Group):
 
 # Written by `headracectl up` for clients and tools; not settings of a server process.
 _NOT_SETTINGS = {"URL", "API_KEY", "FLOWER_URL", "STATE_DIR"}
-_GROUPS = {"API": Api, "WORKER": Worker, "SCHEDULER": Scheduler}
+_GROUPS = {"API": Api, "WORKER": Worker, "SENDER": Sender, "SCHEDULER": Scheduler}
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:

@@ -6,10 +6,15 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import backlog, idle_latency, queue_sql
+from benchmarks import backlog, idle_latency, queue_sql, webhooks
 from benchmarks.stack import running
 
-SUBJECTS = {"idle_latency": idle_latency.run, "backlog": backlog.run, "queue_sql": queue_sql.run}
+SUBJECTS = {
+    "idle_latency": idle_latency.run,
+    "backlog": backlog.run,
+    "queue_sql": queue_sql.run,
+    "webhooks": webhooks.run,
+}
 
 
 @click.command()

@@ -11,7 +11,7 @@ from typing import Literal, get_args, get_origin
 
 from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 
 from app.api.catalogue_of_errors import CODES
 from app.observability import metrics
@@ -77,14 +77,14 @@ def _settings(group: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, s
             continue
         if field.is_required():
             default = "required"
-        elif field.default is None:
+        elif field.default in (None, (), {}):
             default = "none"
         else:
             default = f"`{_spelled(field.default)}`"
         sentences = [f"{field.description.rstrip('.')}." if field.description else ""]
         if get_origin(kind) is Literal:
             sentences.append("One of " + ", ".join(f"`{value}`" for value in get_args(kind)) + ".")
-        if kind is SecretStr:
+        if "Secret" in str(kind):
             sentences.append("Secret.")
         yield f"{prefix}{name.upper()}", default, " ".join(sentences).strip().replace("|", "\\|")
 

@@ -1,14 +1,13 @@
-"""The two threads of a child: one says "still here", one keeps working when Redis is away."""
+"""The two threads of a worker process: one says "still here", one keeps working when Redis is away."""
 
 import threading
+from collections.abc import Callable
 
 import structlog
 
-from app.db import upkeep
-from app.domain.lanes import queue_name
+from app.broker.ring import Ringer
 from app.errors import Unavailable
-from workers.child import Child
-from workers.pipeline import drain
+from workers.presence import Presence
 
 log = structlog.get_logger()
 
@@ -16,10 +15,18 @@ POLL_S = 1.0
 
 
 class Background:
-    """Starts and stops both threads. They end with the process: neither holds anything that must be saved."""
+    """Starts and stops both threads. They end with the process: neither holds anything that must be saved.
 
-    def __init__(self, child: Child) -> None:
-        self._child = child
+    `work` does what the bells would have asked for.
+    """
+
+    def __init__(
+        self, presence: Presence, ringer: Ringer, work: Callable[[], object], heartbeat_s: float
+    ) -> None:
+        self._presence = presence
+        self._ringer = ringer
+        self._work = work
+        self._heartbeat_s = heartbeat_s
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._beat, name="heartbeat", daemon=True),
@@ -36,30 +43,23 @@ class Background:
     def _beat(self) -> None:
         while True:
             try:
-                self._child.heartbeat()
+                self._presence.heartbeat()
             except Unavailable as error:
                 log.warning("heartbeat.missed", reason=str(error))
             except Exception:
-                # A heartbeat that dies silently would cost every lease of this child.
+                # A heartbeat that dies silently would cost every lease of this process.
                 log.exception("heartbeat.failed")
-            if self._stop.wait(self._child.settings.heartbeat_s):
+            if self._stop.wait(self._heartbeat_s):
                 return
 
     def _lifeline(self) -> None:
         """While no bell can ring, look for work in Postgres itself."""
         while not self._stop.wait(POLL_S):
-            if self._child.ringer.reachable():
+            if self._ringer.reachable():
                 continue
             try:
-                self._poll()
+                self._work()
             except Unavailable as error:
                 log.warning("lifeline.missed", reason=str(error))
             except Exception:
                 log.exception("lifeline.failed")
-
-    def _poll(self) -> None:
-        for version, lane in upkeep.waiting(self._child.engine):
-            if queue_name(version.spec.device, lane) not in self._child.identity.queues:
-                continue
-            with self._child.busy:
-                drain(self._child, version, lane)

@@ -15,12 +15,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from app.broker.ring import doorbell_for
-from app.db import cancel, workers
+from app.db import cancel, upkeep, workers
 from app.domain.lanes import Lane, queue_name
 from app.domain.model import ModelVersion
 from app.domain.stages import (
     Canceled,
     ClaimedJob,
+    DeliveryBell,
     Doorbell,
     Failed,
     MicroBatch,
@@ -73,11 +74,19 @@ def drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
         raise
 
 
+def drain_all(child: Child) -> None:
+    """What the bells of this child's queues would ask for, without a bell: for when Redis is away."""
+    for version, lane in upkeep.waiting(child.engine):
+        if queue_name(version.spec.device, lane) in child.identity.queues:
+            with child.busy:
+                drain(child, version, lane)
+
+
 def _drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
     spec = version.spec
     bell = doorbell_for(version, lane, child.settings.slice_s)
     report = DrainReport(spec.name, spec.version, queue_name(spec.device, lane))
-    child.ringer.clear(version.id, report.queue)
+    child.ringer.clear(bell)
     try:
         runner = child.runners.get(version)
     except LoadFailed as error:
@@ -98,6 +107,8 @@ def _drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
             return report
         if len(claimed) == window:
             child.ringer.ring(bell)
+        if any(job.told for job in claimed):
+            child.ringer.ring(DeliveryBell())
         _work_off(child, bell, runner, claimed, until, report)
 
 
@@ -142,12 +153,15 @@ def finish(child: Child, outcomes: Sequence[Outcome]) -> None:
     patience = child.clock() + child.settings.lease_ttl_s * 0.8
     while True:
         try:
-            child.notifier.settled(settle(child.engine, child.identity, outcomes))
-            return
+            settled = settle(child.engine, child.identity, outcomes)
+            break
         except Unavailable:
             if child.clock() >= patience:
                 raise
             time.sleep(SETTLE_RETRY_S)
+    child.notifier.settled(settled)
+    if any(job.told for job in settled):
+        child.ringer.ring(DeliveryBell())
 
 
 def _without_canceled(child: Child, planned: MicroBatch) -> MicroBatch | None:
@@ -167,8 +181,7 @@ def _rings_again(child: Child, bell: Doorbell) -> bool:
     linger_s = child.settings.linger_s
     if bell.lane is not Lane.INTERACTIVE or not linger_s or child.draining():
         return False
-    queue = queue_name(bell.device, bell.lane)
-    return child.ringer.linger(bell.version_id, queue, child.identity.id, linger_s)
+    return child.ringer.linger(bell.version_id, bell.queue, child.identity.id, linger_s)
 
 
 def _why_stop(child: Child, bell: Doorbell, until: float) -> str | None:
@@ -180,7 +193,7 @@ def _why_stop(child: Child, bell: Doorbell, until: float) -> str | None:
     if (
         bell.lane is Lane.BATCH
         and queue_name(bell.device, Lane.INTERACTIVE) in child.identity.queues
-        and child.ringer.rung(bell.device, Lane.INTERACTIVE)
+        and child.ringer.rung(queue_name(bell.device, Lane.INTERACTIVE))
     ):
         return "yield"
     return None

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from app.broker.message import DRAIN_TASK
 from app.domain.lanes import parse_queue
-from workers.celery_app import app, current_child
+from app.domain.stages import DRAIN_TASK
+from workers.celery_app import app, worker
 from workers.pipeline import drain
 
 
@@ -14,7 +14,7 @@ def drain_task(*, model: str, version: str, version_id: int, queue: str) -> dict
 
     A forged, repeated or outdated bell finds nothing to claim and does nothing.
     """
-    child = current_child()
+    child = worker.member()
     _, lane = parse_queue(queue)
     found = child.version(version_id)
     if found is None:

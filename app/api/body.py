@@ -25,6 +25,12 @@ def read_json() -> Any:
     return json_body.parse(body, limits.max_json_depth)
 
 
+def read_optional_json() -> Any:
+    """As `read_json`, or an empty object if the request has no body."""
+    bare = not request.content_length and "Transfer-Encoding" not in request.headers
+    return {} if bare else read_json()
+
+
 def _read(limit: int) -> bytes:
     length = request.content_length
     if length is not None and length > limit:

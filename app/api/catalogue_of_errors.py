@@ -40,6 +40,18 @@ _CODES = (
     ErrorCode("not_found", 404, "Not found", "Nothing is served at this path."),
     ErrorCode("job_not_found", 404, "No such job", "There is no job with this id, or it is not yours."),
     ErrorCode("model_not_found", 404, "No such model", "No model is registered by this name and version."),
+    ErrorCode(
+        "endpoint_not_found",
+        404,
+        "No such webhook endpoint",
+        "There is no webhook endpoint with this id, or it is not yours.",
+    ),
+    ErrorCode(
+        "delivery_not_found",
+        404,
+        "No such delivery",
+        "There is no delivery with this id, or it is not yours, or it is past its retention.",
+    ),
     ErrorCode("method_not_allowed", 405, "Method not allowed", "The Allow header says which methods are."),
     ErrorCode(
         "idempotency_in_flight",
@@ -51,6 +63,30 @@ _CODES = (
     ErrorCode("job_erased", 409, "Job erased", "The job's input was erased, so it can't run again."),
     ErrorCode("job_gone", 409, "Job gone", "The job that this key made is past its retention."),
     ErrorCode("version_gone", 409, "Version gone", "The job's model version is no longer registered."),
+    ErrorCode(
+        "too_many_endpoints",
+        409,
+        "Too many webhook endpoints",
+        "The tenant has as many webhook endpoints as it may. Delete one first.",
+    ),
+    ErrorCode(
+        "endpoint_disabled",
+        409,
+        "Webhook endpoint disabled",
+        "Nothing is sent to a disabled endpoint. Enable it first: PATCH its `status`.",
+    ),
+    ErrorCode(
+        "endpoint_gone",
+        409,
+        "Webhook endpoint gone",
+        "The delivery's webhook endpoint was deleted, so it can't be sent again.",
+    ),
+    ErrorCode(
+        "delivery_in_flight",
+        409,
+        "Delivery in flight",
+        "The delivery is being sent at this moment. Its outcome is known within seconds.",
+    ),
     ErrorCode(
         "body_too_large", 413, "Body too large", "The body is over the limit, as sent or decompressed."
     ),

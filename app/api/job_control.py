@@ -33,7 +33,7 @@ blueprint = Blueprint("job_control", __name__)
 def cancel(principal: Principal, job_id: str) -> Response:
     """End a job, or ask it to."""
     parts = services()
-    row = control.cancel(parts.engine, parts.wakeups, principal, control.parse_job_id(job_id))
+    row = control.cancel(parts.engine, parts.ringer, parts.wakeups, principal, control.parse_job_id(job_id))
     return json_answer(view.job(row, base_url()))
 
 

@@ -59,7 +59,7 @@ def create(principal: Principal) -> Response:
     wait_s = wanted_wait()
     try:
         body = read_json()
-        asked = read(body, allow_local_webhooks=parts.settings.allow_local_webhooks)
+        asked = read(body, parts.egress)
         key = once(request.headers.get("Idempotency-Key"), "jobs", body)
         return accepted(principal, parts.intake.prepare(principal, asked), key, wait_s)
     except RequestError as error:

@@ -20,7 +20,7 @@ _ABOUT = """Submit a job, get its id at once; then poll, wait, follow its events
 
 Every error is `application/problem+json`; its `code` is stable ([all codes](/docs/errors)).
 Every answer has `X-Request-Id`."""
-_TAGS = ("jobs", "models", "workers", "operations")
+_TAGS = ("jobs", "webhooks", "models", "workers", "operations")
 _REF = "#/components/schemas/{model}"
 
 
@@ -75,7 +75,10 @@ def _operation(one: Operation) -> dict[str, Any]:
         },
     }
     if one.body:
-        described["requestBody"] = {"required": True, "content": _content("application/json", one.body)}
+        described["requestBody"] = {
+            "required": one.body_required,
+            "content": _content("application/json", one.body),
+        }
     return described
 
 

@@ -53,6 +53,7 @@ class Operation:
     scope: str | None = None
     parameters: tuple[Parameter, ...] = ()
     body: type[BaseModel] | None = None
+    body_required: bool = True
     answers: Mapping[int, Answer] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
 

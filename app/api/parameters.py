@@ -1,10 +1,22 @@
 """The parameters, headers and errors that several operations share."""
 
+from enum import StrEnum
+
 from app.api.operation import Parameter
+from app.domain.delivery import DeliveryStatus, Event
 from app.domain.states import JobStatus
-from app.intake.listing import DEFAULT_LIMIT, MAX_LIMIT
+from app.intake.query import DEFAULT_LIMIT, MAX_LIMIT
 
 JOB_ID = Parameter("job_id", "path", "The job's id.", {"type": "string", "pattern": "^job_[0-9a-f]{32}$"})
+ENDPOINT_ID = Parameter(
+    "endpoint_id", "path", "The webhook endpoint's id.", {"type": "string", "pattern": "^whk_[0-9a-f]{32}$"}
+)
+DELIVERY_ID = Parameter(
+    "delivery_id",
+    "path",
+    "The delivery's id: the `webhook-id` that its receiver sees.",
+    {"type": "string", "pattern": "^dlv_[0-9a-f]{32}$"},
+)
 MODEL = Parameter("model", "path", "`name`, or `name@version`.")
 IDEMPOTENCY_KEY = Parameter(
     "Idempotency-Key",
@@ -39,17 +51,27 @@ ACCEPTED_HEADERS = ("Location", "Retry-After", "Preference-Applied", "Idempotent
 ENDED_HEADERS = ("Location", "Preference-Applied", "Idempotent-Replayed")
 
 _MOMENT = {"type": "string", "format": "date-time"}
+_LIMIT = Parameter(
+    "limit",
+    "query",
+    "The size of a page.",
+    {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+)
+
+
+def _after(id: Parameter) -> Parameter:
+    return Parameter("after", "query", "The last id of the page before.", id.schema)
+
+
+def _one_of(name: str, choices: type[StrEnum]) -> Parameter:
+    schema = {"type": "string", "enum": [choice.value for choice in choices]}
+    return Parameter(name, "query", f"Only this {name}.", schema)
+
+
 LIST_JOBS = (
-    Parameter(
-        "limit",
-        "query",
-        "The size of a page.",
-        {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
-    ),
-    Parameter("after", "query", "The last id of the page before.", JOB_ID.schema),
-    Parameter(
-        "status", "query", "Only this status.", {"type": "string", "enum": [s.value for s in JobStatus]}
-    ),
+    _LIMIT,
+    _after(JOB_ID),
+    _one_of("status", JobStatus),
     Parameter(
         "model", "query", "Only this model: `name`, or `name@version`.", {"type": "string", "minLength": 1}
     ),
@@ -63,9 +85,20 @@ LIST_JOBS = (
         {"style": "deepObject", "explode": True},
     ),
 )
+LIST_ENDPOINTS = (_LIMIT, _after(ENDPOINT_ID))
+LIST_DELIVERIES = (
+    _LIMIT,
+    _after(DELIVERY_ID),
+    _one_of("status", DeliveryStatus),
+    Parameter("endpoint_id", "query", "Only those for this endpoint.", ENDPOINT_ID.schema),
+    Parameter("job_id", "query", "Only those that tell of this job.", JOB_ID.schema),
+    _one_of("event", Event),
+    Parameter("created_after", "query", "Only deliveries made later than this.", _MOMENT),
+    Parameter("created_before", "query", "Only deliveries made earlier than this.", _MOMENT),
+)
 
 HEADERS = {
-    "Location": "Where the job is.",
+    "Location": "Where the job or the webhook endpoint is.",
     "Retry-After": "Seconds after which to look again.",
     "Preference-Applied": "`wait=N` if the answer was held.",
     "Idempotent-Replayed": "`true` if an earlier request with this key made the job.",

@@ -7,6 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Status = Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
 JobId = Field(pattern=r"^job_[0-9a-f]{32}$")
+EndpointId = Field(pattern=r"^whk_[0-9a-f]{32}$")
+Secret = Field(
+    pattern=r"^whsec_[A-Za-z0-9+/]{43}=$",
+    description="What signs, after Standard Webhooks: give it to the receiver, and to nobody else.",
+)
 
 
 class _Shape(BaseModel):
@@ -108,6 +113,112 @@ class JobList(_Shape):
     first_id: str | None
     last_id: str | None
     has_more: bool
+
+
+class WebhookEndpoint(_Shape):
+    """A URL that is called for the events it subscribes to."""
+
+    id: str = EndpointId
+    object: Literal["webhook_endpoint"]
+    url: str
+    events: list[str]
+    description: str
+    status: Literal["enabled", "disabled"]
+    disabled_reason: Literal["gone", "failing", "by_request"] | None = Field(
+        description="`gone`: it answered 410. `failing`: for five days, without a success."
+    )
+    failing_since: datetime | None = Field(description="Null if the last delivery succeeded.")
+    previous_secret_expires_at: datetime | None = Field(
+        description="Until when the secret before the last rotation signs, too."
+    )
+    created_at: datetime
+    updated_at: datetime
+
+
+class WebhookEndpointWithSecret(WebhookEndpoint):
+    """A webhook endpoint with its new secret, which is shown this once."""
+
+    secret: str = Secret
+
+
+class WebhookEndpointList(_Shape):
+    """A page of webhook endpoints, newest first. The next one begins `after` the last id."""
+
+    object: Literal["list"]
+    data: list[WebhookEndpoint]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class WebhookEndpointDeleted(_Shape):
+    """It is gone."""
+
+    id: str = EndpointId
+    object: Literal["webhook_endpoint"]
+    deleted: Literal[True]
+
+
+class WebhookSecret(_Shape):
+    """The tenant's default secret: it signs the webhooks of URLs that were given with a job."""
+
+    object: Literal["webhook_secret"]
+    secret: str = Secret
+    previous_secret_expires_at: datetime | None = Field(
+        description="Until when the secret before the last rotation signs, too."
+    )
+
+
+class WebhookAttempt(_Shape):
+    """One try. Of the receiver's answer only the status is kept."""
+
+    attempt: int = Field(description="Counted anew from 1 by a redelivery.")
+    started_at: datetime
+    status_code: int | None = Field(description="Null if there was no answer.")
+    latency_s: float | None
+    error: str | None = Field(
+        description="Null for a success; else `http_status`, `redirect`, `gone`, `timeout`,"
+        " `connection_refused`, `connection_failed`, `dns`, `tls`, `blocked`, `invalid_response` or"
+        " `sender_lost`."
+    )
+
+
+class WebhookDelivery(_Shape):
+    """One event for one URL. Its id is the `webhook-id` that the receiver sees, over all tries."""
+
+    id: str = Field(pattern=r"^dlv_[0-9a-f]{32}$")
+    object: Literal["webhook_delivery"]
+    event: str
+    endpoint_id: str | None = Field(description="Null if the URL was given with the job.")
+    url: str = Field(description="As it was when the event happened.")
+    job_id: str | None
+    status: Literal["pending", "sending", "delivered", "failed", "canceled"]
+    next_attempt_at: datetime | None = Field(description="Null unless `pending`.")
+    attempts: list[WebhookAttempt] | None = Field(description="Oldest first; null in lists.")
+    error: str | None = Field(
+        description="Null unless `failed`: the last attempt's error, `endpoint_disabled` or `job_gone`."
+    )
+    created_at: datetime
+    completed_at: datetime | None
+
+
+class WebhookDeliveryList(_Shape):
+    """A page of deliveries, newest first. The next one begins `after` the last id."""
+
+    object: Literal["list"]
+    data: list[WebhookDelivery]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class WebhookRecovery(_Shape):
+    """How many deliveries were queued again."""
+
+    object: Literal["recovery"]
+    endpoint_id: str = EndpointId
+    since: datetime
+    count: int
 
 
 class Model(_Shape):

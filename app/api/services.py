@@ -9,6 +9,8 @@ from flask import Flask, current_app
 from app.broker.ring import Ringer
 from app.broker.wakeups import Wakeups
 from app.db.engine import Engine
+from app.domain.egress import EgressPolicy
+from app.domain.sealing import Keyring
 from app.intake.accept import Intake
 from app.intake.authenticate import Authenticator
 from app.intake.catalogue import Catalogue
@@ -29,6 +31,8 @@ class Services:
     catalogue: Catalogue
     authenticator: Authenticator
     intake: Intake
+    keyring: Keyring
+    egress: EgressPolicy
     readiness: Readiness
     clock: Callable[[], float]
 

@@ -1,4 +1,4 @@
-"""The Celery message of a doorbell, made by Celery and kombu themselves, once per version and lane.
+"""The Celery message of a bell, made by Celery and kombu themselves, once per bell.
 
 `send_task` costs more than everything else that a submit does: it builds, signs and routes each message
 anew, in several round trips. A bell's message is always the same but for its id and its expiry, so one
@@ -13,14 +13,14 @@ from celery import Celery
 from kombu import Connection
 from kombu.utils.json import dumps
 
-from app.domain.lanes import queue_name
-from app.domain.stages import Doorbell
-
-DRAIN_TASK = "headrace.drain"
+from app.domain.stages import DeliveryBell, Doorbell
 
 _ID = "00000000-0000-0000-0000-000000000000"
 _EXPIRES = datetime(2999, 1, 1, tzinfo=UTC)
 _TAG = "delivery-tag"
+
+
+Bell = Doorbell | DeliveryBell
 
 
 class BellMessages:
@@ -28,9 +28,9 @@ class BellMessages:
 
     def __init__(self, celery: Celery) -> None:
         self._celery = celery
-        self._templates: dict[Doorbell, str] = {}
+        self._templates: dict[Bell, str] = {}
 
-    def encode(self, bell: Doorbell, ttl_s: float) -> str:
+    def encode(self, bell: Bell, ttl_s: float) -> str:
         """The message to push to the bell's queue: a new id each time, void after `ttl_s` seconds."""
         template = self._templates.get(bell)
         if template is None:
@@ -39,26 +39,20 @@ class BellMessages:
         unique = str(uuid4())
         return template.replace(_ID, unique).replace(_TAG, unique).replace(_EXPIRES.isoformat(), expires)
 
-    def _make(self, bell: Doorbell) -> str:
-        queue = queue_name(bell.device, bell.lane)
+    def _make(self, bell: Bell) -> str:
         with Connection("memory://") as memory:
             self._celery.send_task(
-                DRAIN_TASK,
-                kwargs={
-                    "model": bell.model,
-                    "version": bell.version,
-                    "version_id": bell.version_id,
-                    "queue": queue,
-                },
+                bell.task,
+                kwargs=bell.arguments,
                 task_id=_ID,
-                queue=queue,
+                queue=bell.queue,
                 connection=memory,
                 expires=_EXPIRES,
                 time_limit=bell.time_limit_s,
                 ignore_result=True,
                 retry=False,
             )
-            message = memory.default_channel._get(queue)
+            message = memory.default_channel._get(bell.queue)
         message["properties"]["delivery_tag"] = _TAG
         message["properties"].pop("expiration", None)
         return str(dumps(message))

@@ -1,8 +1,8 @@
-"""Ring and hear doorbells: "there is work for this model version in this lane".
+"""Ring and hear bells: "there is work for this model version in this lane", "there are deliveries to send".
 
 The API commits, then rings. A worker clears the flag, then claims. In this order no wake-up can be
 lost: a job committed after the flag was cleared rings anew, and one committed before is claimed.
-The flag coalesces: however many jobs arrive, one message waits per version and lane.
+The flag coalesces: however many jobs arrive, one message waits per bell.
 """
 
 from uuid import UUID
@@ -11,9 +11,9 @@ import redis
 from pydantic import SecretStr
 
 from app.broker.celery import make_celery
-from app.broker.message import BellMessages
+from app.broker.message import Bell, BellMessages
 from app.broker.redis import BestEffort, make_client
-from app.domain.lanes import Device, Lane, queue_name
+from app.domain.lanes import Lane
 from app.domain.model import ModelVersion
 from app.domain.stages import Doorbell
 
@@ -31,7 +31,7 @@ NUDGE_TTL_MS = 5000
 # One round trip, and a flag never stands without its message.
 # A child that lingers for this version is nudged, which spares the message. Else the message goes out, and
 # a child that lingers for another version leaves, so that its slot can hear it.
-# KEYS: flag, unanswered bells, queue, lingerers. ARGV: flag's life, message, version, nudge's life.
+# KEYS: flag, unanswered bells, queue, lingerers. ARGV: flag's life, message, the bell's key, nudge's life.
 _RING = """
 local function nudge(member, word)
   redis.call('SREM', KEYS[4], member)
@@ -96,12 +96,11 @@ class Ringer:
         self._stay = client.register_script(_STAY)
         self._leave = client.register_script(_LEAVE)
 
-    def ring(self, bell: Doorbell) -> bool:
+    def ring(self, bell: Bell) -> bool:
         """Publish one message, unless one is already waiting. False if Redis can't be reached."""
-        queue = queue_name(bell.device, bell.lane)
         message = self._messages.encode(bell, MESSAGE_TTL_S)
-        keys = [_flag(queue, bell.version_id), _rung(queue), queue, _lingerers(queue)]
-        values: list[str | int] = [FLAG_TTL_MS, message, bell.version_id, NUDGE_TTL_MS]
+        keys = [_flag(bell), _rung(bell.queue), bell.queue, _lingerers(bell.queue)]
+        values: list[str | int] = [FLAG_TTL_MS, message, bell.key, NUDGE_TTL_MS]
         return self._redis.attempt(lambda _: self._push(keys, values)) is not None
 
     def linger(self, version_id: int, queue: str, child: UUID, seconds: float) -> bool:
@@ -122,20 +121,20 @@ class Ringer:
 
         return bool(self._redis.attempt(wait))
 
-    def clear(self, version_id: int, queue: str) -> None:
+    def clear(self, bell: Bell) -> None:
         """Take the bell down, before claiming: from now on a new job rings anew."""
 
         def take_down(client: redis.Redis) -> None:
             with client.pipeline(transaction=False) as pipe:
-                pipe.delete(_flag(queue, version_id))
-                pipe.srem(_rung(queue), version_id)
+                pipe.delete(_flag(bell))
+                pipe.srem(_rung(bell.queue), bell.key)
                 pipe.execute()
 
         self._redis.attempt(take_down)
 
-    def rung(self, device: Device, lane: Lane) -> bool:
+    def rung(self, queue: str) -> bool:
         """Whether a bell of this queue rang and nobody has begun to answer it."""
-        return bool(self._redis.attempt(lambda client: client.exists(_rung(queue_name(device, lane)))))
+        return bool(self._redis.attempt(lambda client: client.exists(_rung(queue))))
 
     def waiting(self, queue: str) -> int:
         """How many messages lie in the queue."""
@@ -146,8 +145,8 @@ class Ringer:
         return self._redis.reachable()
 
 
-def _flag(queue: str, version_id: int) -> str:
-    return f"bell:{queue}:{version_id}"
+def _flag(bell: Bell) -> str:
+    return f"bell:{bell.queue}:{bell.key}"
 
 
 def _lingerers(queue: str) -> str:

@@ -5,10 +5,11 @@ from uuid import UUID
 from sqlalchemy import Engine, text
 
 from app.db.engine import connect
+from app.db.outbox import tell_of_jobs
 from app.domain.states import JobStatus
 
 _CANCEL = text(
-    """
+    f"""
     WITH ready AS (
         DELETE FROM job_ready WHERE job_id = :id RETURNING job_id
     ), deferred AS (
@@ -16,8 +17,8 @@ _CANCEL = text(
     ), ended AS (
         INSERT INTO job_results (job_id, status)
         SELECT job_id, 'canceled' FROM ready UNION ALL SELECT job_id, 'canceled' FROM deferred
-        RETURNING status
-    ), asked AS (
+        RETURNING job_id, status
+    ), {tell_of_jobs("ended", "job.completed")}, asked AS (
         UPDATE job_leases SET cancel_requested = true WHERE job_id = :id RETURNING job_id
     )
     SELECT status FROM ended

@@ -5,6 +5,7 @@ from uuid import UUID
 from sqlalchemy import Engine, text
 
 from app.db.engine import connect
+from app.db.outbox import tell_of_jobs
 from app.domain.lanes import Lane
 from app.domain.retry import RetryPolicy
 from app.domain.stages import ClaimedJob
@@ -13,7 +14,7 @@ from app.domain.stages import ClaimedJob
 # process dies from here on, these are the suspects. A worker that was declared dead claims nothing.
 # LATERAL … OFFSET 0 keeps the planner from joining all partitions of jobs to find a handful of rows.
 _CLAIM = text(
-    """
+    f"""
     WITH alive AS MATERIALIZED (
         SELECT id FROM workers WHERE id = :worker_id AND state = 'ready'
     ), picked AS MATERIALIZED (
@@ -34,13 +35,17 @@ _CLAIM = text(
                t.attempt, t.crashes, t.batch_cap, token.epoch, :worker_id
           FROM taken t, token
         RETURNING job_id, epoch, attempt, crashes, batch_cap, priority, rank
-    ), in_hand AS (
+    ), started AS (
+        -- A job that runs again is not told of again.
+        SELECT job_id FROM leased WHERE attempt = 0 AND crashes = 0
+    ), {tell_of_jobs("started", "job.started")}, in_hand AS (
         UPDATE workers
            SET batch = (SELECT array_agg(job_id) FROM leased), batch_version_id = :version_id,
                batch_deadline_at = now() + make_interval(secs => :budget_s)
          WHERE id = :worker_id AND EXISTS (SELECT FROM leased)
     )
     SELECT l.job_id, l.epoch, l.attempt, l.crashes, l.batch_cap,
+           l.job_id = ANY (ARRAY(SELECT job_id FROM told)) AS told,
            j.input, j.execution_timeout_s, j.max_attempts, j.initial_delay_ms, j.max_delay_ms
       FROM leased l
      CROSS JOIN LATERAL (SELECT * FROM jobs WHERE id = l.job_id OFFSET 0) j
@@ -77,6 +82,7 @@ def claim(
             batch_cap=row.batch_cap,
             execution_timeout_s=row.execution_timeout_s,
             retry=RetryPolicy(row.max_attempts, row.initial_delay_ms, row.max_delay_ms),
+            told=row.told,
         )
         for row in rows
     ]

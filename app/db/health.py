@@ -10,7 +10,7 @@ def trouble(engine: Engine) -> str | None:
     """Why this database can't be worked with, or None. Raises `Unavailable` if it can't be reached."""
     try:
         with connect(engine) as connection:
-            connection.execute(text("SELECT FROM jobs LIMIT 0"))
+            connection.execute(text("SELECT FROM jobs, webhook_queue LIMIT 0"))
     except ProgrammingError:
-        return "the schema is missing: run `headracectl migrate`"
+        return "the schema is missing or older than this code: run `headracectl migrate`"
     return None

@@ -36,17 +36,33 @@ _FROM = """
       LEFT JOIN job_ready    r   ON r.job_id = j.id
       LEFT JOIN job_progress p   ON p.job_id = j.id
 """
-_GET = text(
-    f"""
-    SELECT {_COLUMNS}, j.input, res.output,
-           (SELECT json_agg(json_build_object(
+_ATTEMPTS = """(SELECT json_agg(json_build_object(
                        'attempt', a.attempt, 'outcome', a.outcome, 'error_code', a.error_code,
                        'worker_id', a.worker_id, 'pool', a.pool, 'device', a.device,
                        'started_at', a.started_at, 'ended_at', a.ended_at,
                        'batch_size', a.batch_size, 'device_seconds', a.device_s) ORDER BY a.epoch)
               FROM job_attempts a WHERE a.job_id = j.id) AS attempts
+"""
+# LATERAL … OFFSET 0 keeps the planner from joining all partitions of jobs to find a handful of rows.
+_WANTED = """FROM (
+        SELECT asked.* FROM unnest(CAST(:ids AS uuid[])) AS wanted (id)
+         CROSS JOIN LATERAL (SELECT * FROM jobs WHERE id = wanted.id OFFSET 0) asked) j"""
+_GET = text(
+    f"""
+    SELECT {_COLUMNS}, j.input, res.output, {_ATTEMPTS}
     {_FROM}
      WHERE j.id = :id AND j.tenant_id = :tenant_id
+    """
+)
+# A job's input and output are read only when a webhook has room for them: `small`.
+_FOR_WEBHOOKS = text(
+    f"""
+    SELECT {_COLUMNS}, size.small, CASE WHEN size.small THEN j.input END AS input,
+           CASE WHEN size.small THEN res.output END AS output, {_ATTEMPTS}
+    {_FROM.replace("FROM jobs j", _WANTED)}
+     CROSS JOIN LATERAL (
+        SELECT coalesce(octet_length(CAST(j.input AS text)), 0)
+             + coalesce(octet_length(CAST(res.output AS text)), 0) <= :most_bytes AS small) size
     """
 )
 _LIST_HEAD = f"SELECT {_COLUMNS}, j.input, res.output, NULL AS attempts {_FROM}"
@@ -77,6 +93,15 @@ def get(engine: Engine, tenant_id: int, job_id: UUID) -> Any | None:
     """The job's row with everything the API shows, or None if this tenant has no such job."""
     with connect(engine) as connection:
         return connection.execute(_GET, {"id": job_id, "tenant_id": tenant_id}).one_or_none()
+
+
+def for_webhooks(engine: Engine, job_ids: Sequence[UUID], most_bytes: int) -> dict[UUID, Any]:
+    """Rows as `get` gives them, of any tenant. `small` is false, and input and output are None, when these
+    two alone are over `most_bytes`.
+    """
+    with connect(engine) as connection:
+        rows = connection.execute(_FOR_WEBHOOKS, {"ids": list(job_ids), "most_bytes": most_bytes}).all()
+    return {row.id: row for row in rows}
 
 
 def exists(engine: Engine, tenant_id: int, job_id: UUID) -> bool:

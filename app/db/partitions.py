@@ -46,7 +46,10 @@ def ensure(connection: Connection, today: datetime, days_ahead: int = DAYS_AHEAD
 
 
 def drop_before(connection: Connection, horizon: datetime) -> list[str]:
-    """Drop whole days that ended before `horizon` and in which no job is still alive. Returns their names."""
+    """Drop whole days that ended before `horizon`, unless a job or a delivery of that day is still alive.
+
+    Returns the names of the dropped partitions.
+    """
     existing = _existing(connection)
     days = sorted({name.rsplit("_p", 1)[1] for name in existing if name.rsplit("_p", 1)[1].isdigit()})
     dropped = []
@@ -61,6 +64,10 @@ def drop_before(connection: Connection, horizon: datetime) -> list[str]:
                 SELECT EXISTS (SELECT 1 FROM job_ready    WHERE job_id >= :low AND job_id < :high)
                     OR EXISTS (SELECT 1 FROM job_deferred WHERE job_id >= :low AND job_id < :high)
                     OR EXISTS (SELECT 1 FROM job_leases   WHERE job_id >= :low AND job_id < :high)
+                    OR EXISTS (SELECT 1 FROM webhook_queue
+                                WHERE delivery_id >= :low AND delivery_id < :high)
+                    OR EXISTS (SELECT 1 FROM webhook_leases
+                                WHERE delivery_id >= :low AND delivery_id < :high)
                 """
             ),
             {"low": boundary(day), "high": boundary(end)},

@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import Engine, text
 
 from app.db.engine import connect
+from app.db.outbox import tell_of_jobs
 from app.domain.states import JobStatus
 
 _BURY = text(
@@ -38,10 +39,10 @@ _ORPHANED = text(
 
 # `cap` follows app/domain/retry.py:cap_after_crash; tests compare the two.
 _RESCUE = text(
-    """
+    f"""
     WITH dead AS MATERIALIZED (
         -- A worker that stopped on purpose (or gave up its identity) is nobody's victim: no suspects.
-        SELECT id, CASE WHEN state = 'dead' THEN batch ELSE '{}' END AS batch,
+        SELECT id, CASE WHEN state = 'dead' THEN batch ELSE '{{}}' END AS batch,
                pool, purchase, device, cardinality(batch) AS size,
                coalesce(cause = 'timeout', false) AS overran
           FROM workers WHERE id = :worker_id AND state IN ('dead', 'stopped')
@@ -89,7 +90,8 @@ _RESCUE = text(
                END,
                claimed_at, epoch, device, CASE WHEN suspect THEN size END
           FROM verdict WHERE status <> 'queued'
-    ), returned AS (
+        RETURNING job_id
+    ), {tell_of_jobs("finished", "job.completed")}, returned AS (
         INSERT INTO job_ready (job_id, version_id, lane, priority, rank, expires_at,
                                attempt, crashes, batch_cap, reason)
         SELECT job_id, version_id, lane, priority, rank, expires_at, attempt, deaths,
@@ -101,7 +103,7 @@ _RESCUE = text(
     ), progress AS (
         DELETE FROM job_progress p USING verdict v WHERE p.job_id = v.job_id
     )
-    SELECT job_id, status, outcome FROM verdict
+    SELECT job_id, status, outcome, job_id = ANY (ARRAY(SELECT job_id FROM told)) AS told FROM verdict
     """
 )
 
@@ -122,6 +124,8 @@ class RescuedJob:
     id: UUID
     status: JobStatus
     outcome: str
+    told: bool
+    """Whether a delivery waits to be sent because of it."""
 
 
 def bury(engine: Engine, lease_ttl_s: float, grace_s: float) -> list[Buried]:
@@ -141,4 +145,4 @@ def rescue(engine: Engine, worker_id: UUID, max_crashes: int) -> list[RescuedJob
     """Take every lease from one dead worker. Running it twice, or from two schedulers, is harmless."""
     with connect(engine) as connection:
         rows = connection.execute(_RESCUE, {"worker_id": worker_id, "max_crashes": max_crashes}).all()
-    return [RescuedJob(row.job_id, JobStatus(row.status), row.outcome) for row in rows]
+    return [RescuedJob(row.job_id, JobStatus(row.status), row.outcome, row.told) for row in rows]

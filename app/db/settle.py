@@ -1,4 +1,5 @@
-"""The SQL of settle: leases → results, deferred or ready, with the attempts, in one statement.
+"""The SQL of settle: leases → results, deferred or ready, with the attempts and the outbox, in one
+statement.
 
 Only rows whose lease is removed by `(job_id, epoch)` are written. A zombie's settle removes none, and
 so writes nothing.
@@ -11,13 +12,14 @@ from uuid import UUID
 from sqlalchemy import Engine, text
 
 from app.db.engine import connect
+from app.db.outbox import tell_of_jobs
 from app.domain.stages import SettledJob, WorkerIdentity
 from app.domain.states import JobStatus
 
 # A cancel request wins over whatever the attempt brought: the lease row is locked by the delete, so a
 # request is either seen here or finds the job ended.
 _SETTLE = text(
-    """
+    f"""
     WITH incoming AS (
         SELECT * FROM unnest(
             CAST(:job_ids AS uuid[]), CAST(:epochs AS bigint[]), CAST(:statuses AS text[]),
@@ -51,7 +53,8 @@ _SETTLE = text(
                CAST(:device AS text), batch_size, units, run_s, device_s
           FROM released
          WHERE status IN ('succeeded', 'failed', 'canceled')
-    ), deferred AS (
+        RETURNING job_id
+    ), {tell_of_jobs("finished", "job.completed")}, deferred AS (
         INSERT INTO job_deferred (job_id, version_id, lane, priority, rank, expires_at,
                                   attempt, crashes, batch_cap, reason, run_at)
         SELECT job_id, version_id, lane, priority, rank, expires_at, attempt + charge, crashes,
@@ -68,9 +71,9 @@ _SETTLE = text(
     ), progress AS (
         DELETE FROM job_progress p USING released r WHERE p.job_id = r.job_id
     ), empty_handed AS (
-        UPDATE workers SET batch = '{}', batch_deadline_at = NULL WHERE id = :worker_id
+        UPDATE workers SET batch = '{{}}', batch_deadline_at = NULL WHERE id = :worker_id
     )
-    SELECT job_id, status FROM released
+    SELECT job_id, status, job_id = ANY (ARRAY(SELECT job_id FROM told)) AS told FROM released
     """
 )
 
@@ -123,4 +126,4 @@ def settle(engine: Engine, worker: WorkerIdentity, rows: Sequence[Settlement]) -
     }
     with connect(engine) as connection:
         settled = connection.execute(_SETTLE, parameters).all()
-    return [SettledJob(row.job_id, JobStatus(row.status)) for row in settled]
+    return [SettledJob(row.job_id, JobStatus(row.status), row.told) for row in settled]

@@ -71,6 +71,10 @@ tenants = Table(
     Column("id", Integer, Identity(always=True), primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     _moment("created_at", default=True),
+    # What signs the calls to per-job URLs; made when it is first needed. Sealed (app/domain/sealing.py).
+    Column("webhook_secret", Text),
+    Column("previous_webhook_secret", Text),
+    _moment("previous_webhook_secret_expires_at", null=True),
 )
 
 api_keys = Table(
@@ -244,7 +248,104 @@ job_attempts = Table(
     postgresql_partition_by="RANGE (job_id)",
 )
 
-PARTITIONED = (jobs, job_results, job_attempts)
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    Column("id", UUID, primary_key=True),
+    Column("tenant_id", Integer, ForeignKey("tenants.id"), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("events", ARRAY(Text), nullable=False),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("status", Text, nullable=False, server_default="enabled"),
+    Column("disabled_reason", Text),
+    _moment("failing_since", null=True),
+    Column("secret", Text, nullable=False),
+    Column("previous_secret", Text),
+    _moment("previous_secret_expires_at", null=True),
+    _moment("created_at", default=True),
+    _moment("updated_at", default=True),
+    Index("webhook_endpoints_tenant_id_id_idx", "tenant_id", "id"),
+    CheckConstraint("status IN ('enabled', 'disabled')", name="status"),
+    CheckConstraint("(status = 'disabled') = (disabled_reason IS NOT NULL)", name="disabled_reason"),
+)
+
+# The outbox: one row is one event for one URL, written by the statement that made the event true.
+# Where a delivery stands is the table its other row is in: queue, leases or results.
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("id", UUID, primary_key=True),
+    Column("tenant_id", Integer, nullable=False),
+    Column("endpoint_id", UUID),
+    Column("url", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("job_id", UUID),
+    # The event's `data`, when it is not a job that is read as it is sent.
+    Column("payload", JSON),
+    _moment("created_at", default=True),
+    Index("webhook_deliveries_tenant_id_id_idx", "tenant_id", "id"),
+    Index("webhook_deliveries_job_id_idx", "job_id"),
+    postgresql_partition_by="RANGE (id)",
+)
+
+
+def _delivery_place() -> list[Column[Any]]:
+    """`target` is what shares one receiver's fate: an endpoint, or a tenant's per-job URLs of one origin."""
+    return [
+        Column("delivery_id", UUID, primary_key=True),
+        Column("target", Text, nullable=False),
+        Column("endpoint_id", UUID),
+        Column("attempt", SmallInteger, nullable=False, server_default="0"),
+    ]
+
+
+webhook_queue = Table(
+    "webhook_queue",
+    metadata,
+    *_delivery_place(),
+    _moment("due_at"),
+    Index("webhook_queue_claim_idx", "target", "due_at", "delivery_id"),
+    Index("webhook_queue_due_at_idx", "due_at"),
+    **_CHURN,
+)
+
+webhook_leases = Table(
+    "webhook_leases",
+    metadata,
+    *_delivery_place(),
+    Column("epoch", BigInteger, nullable=False),
+    Column("worker_id", UUID, nullable=False),
+    _moment("claimed_at"),
+    Index("webhook_leases_worker_id_idx", "worker_id"),
+    **_CHURN,
+)
+
+webhook_results = Table(
+    "webhook_results",
+    metadata,
+    Column("delivery_id", UUID, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("error", Text),
+    _moment("completed_at"),
+    CheckConstraint("status IN ('delivered', 'failed', 'canceled')", name="status"),
+    CheckConstraint("(status = 'failed') = (error IS NOT NULL)", name="error"),
+    postgresql_partition_by="RANGE (delivery_id)",
+)
+
+webhook_attempts = Table(
+    "webhook_attempts",
+    metadata,
+    Column("delivery_id", UUID, primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("attempt", SmallInteger, nullable=False),
+    _moment("started_at"),
+    Column("status_code", SmallInteger),
+    Column("latency_s", REAL),
+    Column("error", Text),
+    postgresql_partition_by="RANGE (delivery_id)",
+)
+
+PARTITIONED = (jobs, job_results, job_attempts, webhook_deliveries, webhook_results, webhook_attempts)
 
 job_progress = Table(
     "job_progress",

@@ -8,6 +8,7 @@ from sqlalchemy import Engine, text
 
 from app.db.engine import connect
 from app.db.models import VERSION_COLUMNS, version_from_row
+from app.db.outbox import tell_of_jobs
 from app.domain.lanes import Lane
 from app.domain.model import ModelVersion
 
@@ -29,15 +30,17 @@ _PROMOTE = text(
 
 # Ready rows have no index on expires_at: it would cost every insert, and this scan runs once a tick
 # over rows of 100 bytes.
-_EXPIRE = """
+_EXPIRE = f"""
     WITH late AS (
-        SELECT job_id FROM {place} WHERE expires_at <= now() LIMIT :limit FOR UPDATE SKIP LOCKED
+        SELECT job_id FROM {{place}} WHERE expires_at <= now() LIMIT :limit FOR UPDATE SKIP LOCKED
     ), taken AS (
-        DELETE FROM {place} p USING late WHERE p.job_id = late.job_id RETURNING p.job_id
-    )
-    INSERT INTO job_results (job_id, status, reason)
-    SELECT job_id, 'expired', 'queue_ttl_passed' FROM taken
-    RETURNING job_id
+        DELETE FROM {{place}} p USING late WHERE p.job_id = late.job_id RETURNING p.job_id
+    ), ended AS (
+        INSERT INTO job_results (job_id, status, reason)
+        SELECT job_id, 'expired', 'queue_ttl_passed' FROM taken
+        RETURNING job_id
+    ), {tell_of_jobs("ended", "job.completed")}
+    SELECT job_id FROM ended
 """
 _EXPIRE_READY = text(_EXPIRE.format(place="job_ready"))
 _EXPIRE_DEFERRED = text(_EXPIRE.format(place="job_deferred"))

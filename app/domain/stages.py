@@ -7,12 +7,15 @@ A function that needs a claimed job takes a `ClaimedJob`: a move out of order do
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
-from app.domain.lanes import Device, Lane, Priority
+from app.domain.lanes import Device, Lane, Priority, queue_name
 from app.domain.retry import RetryPolicy
 from app.domain.states import JobStatus
+
+DRAIN_TASK = "headrace.drain"
+DELIVER_TASK = "headrace.deliver"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,42 @@ class Doorbell:
     lane: Lane
     time_limit_s: float
 
+    @property
+    def queue(self) -> str:
+        """The Celery queue it rings in."""
+        return queue_name(self.device, self.lane)
+
+    @property
+    def key(self) -> str:
+        """What bells of one queue coalesce by."""
+        return str(self.version_id)
+
+    @property
+    def task(self) -> str:
+        """The Celery task that answers it."""
+        return DRAIN_TASK
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The task's arguments, which Flower shows."""
+        return {
+            "model": self.model,
+            "version": self.version,
+            "version_id": self.version_id,
+            "queue": self.queue,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryBell:
+    """ "There are deliveries to send." Its members are those of `Doorbell`."""
+
+    time_limit_s: float = 120.0
+    queue: ClassVar[str] = "webhooks"
+    key: ClassVar[str] = "deliveries"
+    task: ClassVar[str] = DELIVER_TASK
+    arguments: ClassVar[dict[str, Any]] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimedJob:
@@ -69,6 +108,8 @@ class ClaimedJob:
     """The largest micro-batch it may be in (None: no cap); shrinks with every crash."""
     execution_timeout_s: float
     retry: RetryPolicy
+    told: bool = False
+    """Whether a delivery of `job.started` waits to be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +186,8 @@ class SettledJob:
 
     id: UUID
     status: JobStatus
+    told: bool = False
+    """Whether a delivery of its end waits to be sent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The programs of Headrace itself: API, workers, scheduler and Flower."""
+"""The programs of Headrace itself: API, workers, webhook sender, scheduler and Flower."""
 
 import os
 import re
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from app.domain.lanes import Device, Lane, parse_queue, queue_name
+from app.domain.stages import DeliveryBell
 from app.embedded.errors import StackError
 from app.embedded.ports import LOOPBACK
 from app.embedded.program import Program
@@ -14,6 +15,7 @@ from app.embedded.program import Program
 FLOWER_USER = "headrace"
 
 _CELERY = (sys.executable, "-m", "celery", "-A", "workers.celery_app")
+_SENDER = (sys.executable, "-m", "celery", "-A", "workers.webhooks.celery_app")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
@@ -44,7 +46,10 @@ class Worker:
     @property
     def process(self) -> str:
         """Its process's name."""
-        return f"worker-{self.name}"
+        return self.name if self is SENDER else f"worker-{self.name}"
+
+
+SENDER = Worker("sender", (DeliveryBell.queue,))
 
 
 def default_workers() -> list[Worker]:
@@ -64,10 +69,19 @@ def api(port: int) -> Program:
 
 def worker(spec: Worker) -> Program:
     """A Celery worker, which finishes what it holds when asked to stop."""
-    command = [*_CELERY, "worker", "-n", f"{spec.name}@%h", "-Q", ",".join(spec.queues)]
+    return _celery_worker(_CELERY, spec, {})
+
+
+def sender(api_url: str) -> Program:
+    """The Celery worker that sends webhooks. Bodies name URLs of the API, which it has to be told."""
+    return _celery_worker(_SENDER, SENDER, {"HEADRACE_API_PUBLIC_URL": api_url})
+
+
+def _celery_worker(celery: tuple[str, ...], spec: Worker, environment: dict[str, str]) -> Program:
+    command = [*celery, "worker", "-n", f"{spec.name}@%h", "-Q", ",".join(spec.queues)]
     command += ["-c", str(spec.slots), "-E", "--loglevel", "INFO"]
     command += ["--without-mingle", "--without-gossip"]
-    environment = {"HEADRACE_WORKER_POOL": spec.name}
+    environment = {"HEADRACE_WORKER_POOL": spec.name, **environment}
     return Program(spec.process, command, environment, stop_wait_s=20)
 
 

@@ -17,6 +17,7 @@ from app.domain.model import ModelVersion
 from app.domain.retry import RetryPolicy
 from app.domain.stages import QueuedJob
 from app.errors import Conflict, Unavailable
+from app.intake import bells
 from app.intake.authenticate import Principal
 from app.intake.catalogue import Catalogue
 from app.intake.idempotency import Once, reused
@@ -87,8 +88,7 @@ class Intake:
         if isinstance(written, sql.Repeated):
             return self._replay(job.tenant_id, written)
         metrics.ACCEPT_JOBS.labels(job.model).inc()
-        if not self._ringer.ring(doorbell_for(version, job.lane)):
-            metrics.SIGNAL_UNHEARD.inc()
+        bells.ring(self._ringer, doorbell_for(version, job.lane))
         return Fresh(job, version.spec.unit, written.created_at, written.expires_at)
 
     def _replay(self, tenant_id: int, written: sql.Repeated) -> Replayed:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import orjson
 
+from app.broker.ring import Ringer
 from app.broker.wakeups import Wakeups
 from app.db import cancel as cancel_sql
 from app.db import erase as erase_sql
@@ -14,9 +15,10 @@ from app.db.engine import Engine
 from app.domain.ids import InvalidId, new_uuid, parse_id
 from app.domain.lanes import Lane, Priority
 from app.domain.retry import RetryPolicy
-from app.domain.stages import QueuedJob
+from app.domain.stages import DeliveryBell, QueuedJob
 from app.domain.states import TERMINAL, JobStatus
 from app.errors import Conflict, NotFound
+from app.intake import bells
 from app.intake.accept import Prepared
 from app.intake.authenticate import Principal
 from app.intake.catalogue import Catalogue
@@ -44,12 +46,16 @@ def fetch(engine: Engine, principal: Principal, job_id: UUID) -> Any:
     return row
 
 
-def cancel(engine: Engine, wakeups: Wakeups, principal: Principal, job_id: UUID) -> Any:
+def cancel(engine: Engine, ringer: Ringer, wakeups: Wakeups, principal: Principal, job_id: UUID) -> Any:
     """End a waiting job at once, ask a running one to end, leave one that ended. Returns its row."""
     if not jobs.exists(engine, principal.tenant_id, job_id):
         raise not_found()
-    if cancel_sql.cancel(engine, job_id) is not None:
+    status = cancel_sql.cancel(engine, job_id)
+    if status is not None:
         wakeups.announce([job_id])
+    if status is JobStatus.CANCELED:
+        # If it ended now, the webhooks that tell of it are queued; for once too often there is no harm.
+        bells.ring(ringer, DeliveryBell())
     return fetch(engine, principal, job_id)
 
 

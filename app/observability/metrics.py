@@ -68,6 +68,26 @@ SETTLE_JOBS = Counter("headrace_settle_jobs", "Jobs settled, by what they became
 SETTLE_STALE = Counter("headrace_settle_stale", "Jobs whose lease was lost before they were settled.")
 SETTLE_SECONDS = Histogram("headrace_settle_seconds", "Time of one settle.", buckets=_LATENCY)
 NOTIFY_JOBS = Counter("headrace_notify_jobs", "Jobs whose waiting clients were told.")
+WEBHOOK_TRIES = Counter(
+    "headrace_webhook_tries", "Tries to deliver a webhook, by `delivered` or the error's class.", ["outcome"]
+)
+WEBHOOK_SECONDS = Histogram(
+    "headrace_webhook_seconds", "Time of one try that was answered.", buckets=_LATENCY
+)
+WEBHOOK_DELAY_SECONDS = Histogram(
+    "headrace_webhook_delay_seconds",
+    "Time from an event to its delivery, where the first try succeeded.",
+    buckets=_LATENCY,
+)
+WEBHOOK_UNDER_WAY = Gauge(
+    "headrace_webhook_under_way", "Deliveries being sent now.", multiprocess_mode="livesum"
+)
+WEBHOOK_QUEUE = Gauge(
+    "headrace_webhook_queue",
+    "Deliveries that are due, that wait for their next try, and that are being sent.",
+    ["place"],
+    multiprocess_mode="mostrecent",
+)
 RESCUE_JOBS = Counter("headrace_rescue_jobs", "Jobs taken back from dead workers, by outcome.", ["outcome"])
 QUEUE_JOBS = Gauge(
     "headrace_queue_jobs",

@@ -20,6 +20,7 @@ VIOLATIONS = {
     "sqlalchemy": ("app/intake/registry.py", "import sqlalchemy"),
     "celery": ("workers/pipeline.py", "import celery"),
     "torch": ("workers/infer.py", "import torch"),
+    "egress": ("workers/infer.py", "import workers.egress"),
 }
 
 
@@ -97,4 +98,8 @@ def test_the_api_loads_no_torch_and_no_workers() -> None:
 
 
 def test_the_workers_load_no_flask_and_no_torch() -> None:
-    assert loaded_by("workers.tasks") & {"flask", "torch", "transformers"} == set()
+    assert loaded_by("workers.tasks") & {"flask", "torch", "transformers", "aiohttp"} == set()
+
+
+def test_the_sender_loads_no_flask_and_no_torch() -> None:
+    assert loaded_by("workers.webhooks.tasks") & {"flask", "torch", "transformers"} == set()

@@ -92,8 +92,8 @@ def test_nobody_lingers_while_a_bell_is_unanswered(queue: Queue, ringer: Ringer)
     other = replace(queue.echo, id=queue.echo.id + 1)
     ringer.ring(doorbell_for(other, Lane.INTERACTIVE))
     assert ringer.linger(queue.echo.id, QUEUE, new_uuid(), 0.9) is False
-    ringer.clear(other.id, QUEUE)
-    assert not ringer.rung(queue.echo.spec.device, Lane.INTERACTIVE)
+    ringer.clear(doorbell_for(other, Lane.INTERACTIVE))
+    assert not ringer.rung(QUEUE)
 
 
 def test_nobody_rings_and_the_child_goes(ringer: Ringer, redis_url: str) -> None:

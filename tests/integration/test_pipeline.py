@@ -163,7 +163,7 @@ def test_a_batch_drain_makes_room_when_an_interactive_bell_rings(
     queue.submit(lane=Lane.BATCH)
     child.ringer.ring(doorbell_for(queue.echo, Lane.INTERACTIVE))
     assert drain(child, queue.echo, Lane.BATCH).ended == "yield"
-    child.ringer.clear(queue.echo.id, "cpu.interactive")
+    child.ringer.clear(doorbell_for(queue.echo, Lane.INTERACTIVE))
     assert drain(child, queue.echo, Lane.BATCH).jobs == 1
 
 
@@ -311,7 +311,7 @@ def _lost_wake_ups(queue: Queue, redis_url: str, worker_order: list[str]) -> lis
         steps: dict[str, Callable[[], object]] = {
             "commit": queue.submit,
             "ring": lambda: ringer.ring(bell),
-            "clear": lambda: ringer.clear(queue.echo.id, "cpu.interactive"),
+            "clear": lambda: ringer.clear(bell),
             "claim": lambda: queue.claim(worker),
         }
         for step in order:

@@ -73,7 +73,7 @@ def test_bells_do_not_pile_up_when_nobody_listens(queue: Queue, redis_url: str) 
     queue.submit()
     ringer = Ringer(SecretStr(redis_url))
     for _ in range(MANY + 20):
-        ringer.clear(queue.echo.id, "cpu.interactive")
+        ringer.clear(doorbell_for(queue.echo, Lane.INTERACTIVE))
         Sweep(queue.engine, ringer, slice_s=5.0).run_once()
     assert ringer.waiting("cpu.interactive") == MANY
     assert MESSAGE_TTL_S < 60

@@ -15,9 +15,10 @@ from app.intake.source import spec_of
 from app.settings import Worker as WorkerSettings
 from tests.support import models as test_models
 from tests.support.jobs import Queue
-from workers.child import Child, host_identity
+from workers.child import Child
 from workers.drainflag import DrainFlag
 from workers.notify import Notifier
+from workers.presence import host_identity
 from workers.runners.cache import RunnerCache
 from workers.runners.local import LocalRunner
 

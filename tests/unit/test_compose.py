@@ -61,7 +61,7 @@ def test_it_fits_the_compose_specification() -> None:
 
 def test_every_part_of_the_system_has_a_service() -> None:
     expected = {"postgres", "redis", "migrate", "api", "worker-cpu", "worker-batch", "worker-gpu"}
-    assert set(SERVICES) == expected | {"scheduler", "flower", "ctl"}
+    assert set(SERVICES) == expected | {"sender", "scheduler", "flower", "ctl"}
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -115,6 +115,12 @@ def test_workers_run_as_in_the_embedded_stack(name: str) -> None:
     # A child is a device slot, so several children need several models in memory: it is set, not guessed.
     assert int(words[words.index("-c") + 1]) >= 1
     assert WORKERS[name]["environment"]["HEADRACE_WORKER_POOL"] in words[words.index("-n") + 1]
+
+
+def test_the_sender_runs_as_in_the_embedded_stack() -> None:
+    words = command(SERVICES["sender"])
+    ours = programs.sender("http://127.0.0.1").command
+    assert set(ours[ours.index("-A") :]) - {"--loglevel", "INFO"} == set(words[1:])
 
 
 def test_every_queue_of_a_machine_without_a_gpu_is_served_by_default() -> None:

@@ -1,11 +1,13 @@
 """The body of a job request: what is taken, and that every place is named."""
 
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.domain.egress import EgressPolicy
 from app.errors import Invalid
 from app.intake.request import JobRequest, read
 
@@ -20,7 +22,7 @@ anything = st.recursive(
 
 def refusal(body: Any) -> Invalid | None:
     try:
-        read(body, allow_local_webhooks=False)
+        read(body, EgressPolicy())
     except Invalid as error:
         return error
     return None
@@ -51,28 +53,54 @@ def test_whatever_the_body_is_it_is_read_or_refused(body: Any) -> None:
         "https://example.com:8443/a/b?c=d&e=%20",
         "https://[2606:4700::1111]/",
         "https://xn--mnchen-3ya.example/",
-        "https://203.0.113.7/hook",
+        "https://1.1.1.1/hook",
     ],
 )
 def test_web_addresses_that_are_taken(url: str) -> None:
-    assert read({**GOOD, "webhook": url}, allow_local_webhooks=False).webhook == url
+    assert read({**GOOD, "webhook": url}, EgressPolicy()).webhook == url
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("url", "code"),
     [
-        "https://[::1",
-        "https://:443/",
-        "https://a@b/",
-        "//example.com",
-        "HTTP://example.com/",
-        "https://a\\b/",
+        ("https://[::1", "invalid_url"),
+        ("https://:443/", "invalid_url"),
+        ("https://a@b/", "invalid_url"),
+        ("//example.com", "invalid_url"),
+        ("HTTP://example.com/", "invalid_url"),
+        ("https://a\\b/", "invalid_url"),
+        ("https://127.0.0.1/", "blocked_url"),
+        ("https://2130706433/", "blocked_url"),
+        ("https://[::ffff:10.0.0.1]/", "blocked_url"),
+        ("https://169.254.169.254/latest/meta-data/", "blocked_url"),
+        ("https://localhost/", "blocked_url"),
+        ("https://intranet/", "blocked_url"),
     ],
 )
-def test_web_addresses_that_are_not(url: str) -> None:
-    with pytest.raises(Invalid) as refused:
-        read({**GOOD, "webhook": url}, allow_local_webhooks=False)
-    assert refused.value.errors[0].pointer == "/webhook"
+def test_web_addresses_that_are_not(url: str, code: str) -> None:
+    error = refusal({**GOOD, "webhook": url})
+    assert error is not None
+    (place,) = error.errors
+    assert (place.pointer, place.code) == ("/webhook", code)
+    assert place.message.startswith("must ")
+    assert url not in place.message
+
+
+def test_what_may_be_called_is_the_operators_choice() -> None:
+    local = EgressPolicy(allow_http=True, allow_loopback=True)
+    inside = EgressPolicy(allow_networks=(ip_network("10.0.0.0/8"),))
+    for url, policy in [("http://127.0.0.1:9/", local), ("https://10.1.2.3/", inside)]:
+        assert read({**GOOD, "webhook": url}, policy).webhook == url
+        assert refusal({**GOOD, "webhook": url}) is not None
+
+
+def test_a_wrong_url_is_named_together_with_the_rest() -> None:
+    error = refusal({"model": 1, "input": {}, "webhook": "https://10.0.0.1/"})
+    assert error is not None
+    assert [(place.pointer, place.code) for place in error.errors] == [
+        ("/model", "wrong_type"),
+        ("/webhook", "blocked_url"),
+    ]
 
 
 def test_messages_do_not_repeat_values() -> None:
@@ -87,6 +115,6 @@ def test_messages_do_not_repeat_values() -> None:
         "webhook_events_filter": [secret],
     }
     with pytest.raises(Invalid) as refused:
-        read(body, allow_local_webhooks=False)
+        read(body, EgressPolicy())
     assert len(refused.value.errors) >= 6
     assert secret not in str([place.message for place in refused.value.errors])

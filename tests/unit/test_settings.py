@@ -1,5 +1,9 @@
 """Settings are read once and report every error at once."""
 
+import base64
+import re
+from ipaddress import ip_network
+
 import pytest
 
 from app.errors import SettingsError
@@ -42,3 +46,62 @@ def test_secrets_do_not_show() -> None:
         load({**GOOD, "HEADRACE_SECRET_KEY": "hunter2"})
     assert "hunter2" not in str(caught.value)
     assert "postgresql" not in repr(load(GOOD))
+
+
+@pytest.mark.parametrize(
+    ("text", "networks"),
+    [
+        ("10.0.0.0/8, fd00::/8", ["10.0.0.0/8", "fd00::/8"]),
+        ("192.168.1.7", ["192.168.1.7/32"]),
+        ("10.0.0.0/8,", ["10.0.0.0/8"]),
+        ("", []),
+    ],
+)
+def test_networks_are_listed_with_commas(text: str, networks: list[str]) -> None:
+    settings = load({**GOOD, "HEADRACE_ALLOW_NETWORKS": text})
+    assert list(settings.allow_networks) == [ip_network(network) for network in networks]
+
+
+@pytest.mark.parametrize(
+    "text", ["10.0.0.0/33", "10.0.0.1/8", "example.com", "10.0.0.0/8 fd00::/8", "::ffff:10.0.0.0/104", "all"]
+)
+def test_what_is_no_network_is_named(text: str) -> None:
+    with pytest.raises(SettingsError, match=rf"HEADRACE_ALLOW_NETWORKS: .*{re.escape(repr(text))}"):
+        load({**GOOD, "HEADRACE_ALLOW_NETWORKS": f"fd00::/8, {text}"})
+
+
+def key(byte: str, length: int = 32) -> str:
+    return base64.b64encode(byte.encode() * length).decode()
+
+
+def test_encryption_keys_are_named_and_keep_their_order() -> None:
+    settings = load({**GOOD, "HEADRACE_ENCRYPTION_KEYS": f"new:{key('n')}, 2025-old:{key('o')}"})
+    found = {name: value.get_secret_value() for name, value in settings.encryption_keys.items()}
+    assert list(found.items()) == [("new", b"n" * 32), ("2025-old", b"o" * 32)]
+    assert key("n") not in repr(settings)
+    assert "nnnn" not in repr(settings)
+    assert load({**GOOD, "HEADRACE_ENCRYPTION_KEYS": ""}).encryption_keys == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        (key("k"), "key 1 needs an id"),
+        (f":{key('k')}", "key 1 needs an id"),
+        (f"Key_1:{key('k')}", "key 1 needs an id"),
+        (f"{'a' * 33}:{key('k')}", "key 1 needs an id"),
+        (f"a:{key('k')},a:{key('l')}", "key 2 needs an id of its own"),
+        (f"a:{key('k')},", "key 2 needs an id"),
+        ("a:", "key 1 must be 32 bytes in base64"),
+        ("a:k1k1k1", "key 1 must be 32 bytes in base64"),
+        (f"a:{key('k', 31)}", "key 1 must be 32 bytes in base64"),
+        (f"a:{key('k')},b:{key('l', 33)}", "key 2 must be 32 bytes in base64"),
+        (f"a:{'k' * 44}!", "key 1 must be 32 bytes in base64"),
+    ],
+)
+def test_an_encryption_key_that_is_none_is_named_but_not_shown(text: str, wrong: str) -> None:
+    with pytest.raises(SettingsError, match=f"HEADRACE_ENCRYPTION_KEYS.*{wrong}") as caught:
+        load({**GOOD, "HEADRACE_ENCRYPTION_KEYS": text})
+    shown = str(caught.value)
+    for part in text.replace(",", ":").split(":"):
+        assert len(part) < 6 or part not in shown

@@ -1,8 +1,8 @@
-"""measure: how many jobs wait and run, as a gauge."""
+"""measure: how many jobs and deliveries wait and run, as gauges."""
 
 from dataclasses import dataclass, field
 
-from app.db import upkeep
+from app.db import deliveries, upkeep
 from app.db.engine import Engine
 from app.domain.lanes import Lane
 from app.observability import metrics
@@ -22,4 +22,6 @@ class Measure:
         for model, lane, place in self._seen:
             gauge = metrics.QUEUE_JOBS.labels(model, lane.label, place)
             gauge.set(depths.get((model, lane, place), 0))
+        for where, count in deliveries.depths(self.engine).items():
+            metrics.WEBHOOK_QUEUE.labels(where).set(count)
         return sum(depths.values())

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from app.db import deliveries
 from app.db import rescue as sql
 from app.db.engine import Engine
 from app.domain.states import JobStatus
@@ -39,4 +40,7 @@ class Rescue:
             self.notifier.changed(ended)
             if jobs:
                 log.warning("rescue.jobs", worker_id=str(worker_id), jobs=len(jobs), ended=len(ended))
+        for worker_id in deliveries.orphaned_workers(self.engine):
+            if lost := deliveries.rescue(self.engine, worker_id):
+                log.warning("rescue.deliveries", worker_id=str(worker_id), deliveries=lost)
         return taken

@@ -1,11 +1,14 @@
-"""sweep: ring for every version with ready jobs, so that a lost bell costs seconds and no job."""
+"""sweep: ring for every version with ready jobs and for deliveries that are due.
+
+So a lost bell costs seconds and no job, and a retry is sent within a tick of its time.
+"""
 
 from dataclasses import dataclass
 
 from app.broker.ring import Ringer, doorbell_for
-from app.db import upkeep
+from app.db import deliveries, upkeep
 from app.db.engine import Engine
-from app.domain.lanes import queue_name
+from app.domain.stages import DeliveryBell
 
 MANY = 64
 """With so many bells in a queue nobody is listening; one more would only fill Redis."""
@@ -23,6 +26,9 @@ class Sweep:
         """Returns how many (version, lane) pairs have ready jobs."""
         waiting = upkeep.waiting(self.engine)
         for version, lane in waiting:
-            if self.ringer.waiting(queue_name(version.spec.device, lane)) < MANY:
-                self.ringer.ring(doorbell_for(version, lane, self.slice_s))
+            bell = doorbell_for(version, lane, self.slice_s)
+            if self.ringer.waiting(bell.queue) < MANY:
+                self.ringer.ring(bell)
+        if deliveries.any_due(self.engine) and self.ringer.waiting(DeliveryBell.queue) < MANY:
+            self.ringer.ring(DeliveryBell())
         return len(waiting)

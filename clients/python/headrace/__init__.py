@@ -7,6 +7,7 @@
 Every name below is public and stays; everything else may change without notice.
 """
 
+from headrace import webhooks
 from headrace.catalog import Model, Models, Worker, Workers
 from headrace.client import Client
 from headrace.clock import Clock
@@ -32,14 +33,19 @@ from headrace.errors import (
     UnsupportedMediaTypeError,
     ValidationError,
     WaitTimeout,
+    WebhookVerificationError,
 )
 from headrace.events import Event
 from headrace.job import Job
 from headrace.jobs import Jobs
 from headrace.types import (
     Attempt,
+    DeliveryAttempt,
+    DeliveryStatus,
+    EndpointStatus,
     Failure,
     JobStatus,
+    JobWebhookEvent,
     Metrics,
     Policy,
     Priority,
@@ -47,9 +53,12 @@ from headrace.types import (
     Retry,
     SubmitOptions,
     Usage,
-    WebhookEvent,
+    WebhookEventType,
 )
 from headrace.version import __version__
+from headrace.webhook_api import WebhookDeliveries, Webhooks
+from headrace.webhook_records import WebhookDelivery, WebhookEndpoint, WebhookSecret
+from headrace.webhooks import WebhookEvent
 
 __all__ = [
     "APIConnectionError",
@@ -62,6 +71,9 @@ __all__ = [
     "Clock",
     "ConfigError",
     "ConflictError",
+    "DeliveryAttempt",
+    "DeliveryStatus",
+    "EndpointStatus",
     "Event",
     "Failure",
     "FieldError",
@@ -72,6 +84,7 @@ __all__ = [
     "JobExpired",
     "JobFailed",
     "JobStatus",
+    "JobWebhookEvent",
     "Jobs",
     "Metrics",
     "Model",
@@ -90,8 +103,16 @@ __all__ = [
     "Usage",
     "ValidationError",
     "WaitTimeout",
+    "WebhookDeliveries",
+    "WebhookDelivery",
+    "WebhookEndpoint",
     "WebhookEvent",
+    "WebhookEventType",
+    "WebhookSecret",
+    "WebhookVerificationError",
+    "Webhooks",
     "Worker",
     "Workers",
     "__version__",
+    "webhooks",
 ]

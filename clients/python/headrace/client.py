@@ -13,7 +13,8 @@ from headrace.job_api import JobApi
 from headrace.jobs import Jobs
 from headrace.retry import RetryPolicy
 from headrace.transport import Transport
-from headrace.types import Json, Policy, Priority, Retry, SubmitOptions, WebhookEvent
+from headrace.types import JobWebhookEvent, Json, Policy, Priority, Retry, SubmitOptions
+from headrace.webhook_api import Webhooks
 
 _LONGEST_WAIT_S = 60
 
@@ -57,6 +58,7 @@ class Client:
         self.jobs = Jobs(self._job_api)
         self.models = Models(transport)
         self.workers = Workers(transport)
+        self.webhooks = Webhooks(transport)
 
     @property
     def base_url(self) -> str:
@@ -92,7 +94,7 @@ class Client:
         version: str | None = None,
         priority: Priority | None = None,
         webhook: str | None = None,
-        webhook_events_filter: Sequence[WebhookEvent] | None = None,
+        webhook_events_filter: Sequence[JobWebhookEvent] | None = None,
         policy: Policy | None = None,
         retry: Retry | None = None,
         use_case: str | None = None,

@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 
 @dataclass(frozen=True)
@@ -26,3 +27,10 @@ class Deadline:
     def left(self) -> float:
         """Seconds left, infinite without a timeout, never negative."""
         return float("inf") if self._end is None else max(0.0, self._end - self._clock.now())
+
+
+def rfc3339(moment: datetime | str | None) -> str | None:
+    """A moment as the API takes it. Text stays as it is: the server checks it."""
+    if isinstance(moment, datetime):
+        return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return moment

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from headrace.errors import ConfigError
 
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Config:
 
     @property
     def is_loopback(self) -> bool:
-        return urlsplit(self.base_url).hostname in _LOOPBACK
+        return urlsplit(self.base_url).hostname in LOOPBACK
 
     @property
     def is_local_http(self) -> bool:

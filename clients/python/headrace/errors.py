@@ -19,7 +19,8 @@
     │   ├── JobFailed
     │   ├── JobCanceled
     │   └── JobExpired
-    └── WaitTimeout                    the job goes on; only the waiting ended
+    ├── WaitTimeout                    the job goes on; only the waiting ended
+    └── WebhookVerificationError       a webhook that is not to be believed
 
 No message ever holds the API key. Whatever the SDK retries was already retried when one is raised.
 """
@@ -179,3 +180,20 @@ class WaitTimeout(HeadraceError):
 
     def __str__(self) -> str:
         return f"{self.job.id} is still {self.job.status} after {self.timeout:g} s"
+
+
+class WebhookVerificationError(HeadraceError):
+    """A received webhook is not to be believed. Answer it with 400.
+
+    `reason` is stable and made for programs: `missing_header`, `invalid_timestamp`, `too_old`,
+    `too_new`, `no_signature`, `wrong_signature` or `invalid_body`. `detail` is made for people. Neither
+    holds a secret, or what would have been the right signature.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(reason, detail)
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"

@@ -1,8 +1,9 @@
 """`client.jobs`: the jobs of a tenant."""
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
+from headrace.clock import rfc3339
 from headrace.job import Job
 from headrace.job_api import JobApi
 from headrace.types import JobStatus
@@ -40,8 +41,8 @@ class Jobs:
         filters = {
             "status": status,
             "model": model,
-            "created_after": _rfc3339(created_after),
-            "created_before": _rfc3339(created_before),
+            "created_after": rfc3339(created_after),
+            "created_before": rfc3339(created_before),
             "after": after,
         }
         params |= {name: value for name, value in filters.items() if value is not None}
@@ -61,9 +62,3 @@ class Jobs:
         Raises `ConflictError` while it has not ended.
         """
         self._api.delete(job_id)
-
-
-def _rfc3339(moment: datetime | str | None) -> str | None:
-    if isinstance(moment, datetime):
-        return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    return moment

@@ -7,7 +7,7 @@ Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 201
 
 from dataclasses import dataclass, replace
 
-from headrace.errors import APIConnectionError, APIError, HeadraceError
+from headrace.errors import APIConnectionError, APIError, HeadraceError, RateLimitError
 from headrace.problems import TRANSIENT_STATUSES
 
 
@@ -43,7 +43,7 @@ class RetryPolicy:
 def is_transient(error: HeadraceError) -> bool:
     """Whether the same request may well succeed later.
 
-    All of ours are safe to repeat: what creates something carries an Idempotency-Key.
+    Whether it may be sent twice is another question: see `was_refused`.
     """
     if isinstance(error, APIConnectionError):
         return error.retryable
@@ -52,3 +52,9 @@ def is_transient(error: HeadraceError) -> bool:
     if error.code == "idempotency_in_flight":
         return True
     return error.status in TRANSIENT_STATUSES and error.retryable
+
+
+def was_refused(error: HeadraceError) -> bool:
+    """Whether the request surely had no effect, so that even one that must not be done twice may be
+    sent again. After a connection that broke, or a proxy's 502, nobody knows."""
+    return isinstance(error, RateLimitError)

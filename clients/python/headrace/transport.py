@@ -19,7 +19,7 @@ from headrace.clock import Clock, Deadline
 from headrace.config import Config
 from headrace.errors import APIConnectionError, APIError, APITimeoutError
 from headrace.problems import error_from, retry_after
-from headrace.retry import RetryPolicy
+from headrace.retry import RetryPolicy, was_refused
 from headrace.version import __version__
 
 USER_AGENT = f"headrace-python/{__version__}"
@@ -66,8 +66,12 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         hold: float = 0.0,
         deadline: Deadline | None = None,
+        repeatable: bool = True,
     ) -> Answer:
         """Send, and send again while it makes sense. Every retry sends the same bytes and headers.
+
+        Not `repeatable` is what would be done twice if the first answer were lost, and has no
+        Idempotency-Key against it: that is sent again only if it was refused.
 
         `hold` is how long the server was asked to hold the answer back, on top of the timeout. With
         a `deadline` the caller waits for a job: retries are more patient, and none starts after it.
@@ -88,6 +92,8 @@ class Transport:
             except (APIError, APIConnectionError) as error:
                 pause = policy.pause(error, retries, self.clock.chance())
                 if pause is None or pause >= deadline.left():
+                    raise
+                if not (repeatable or was_refused(error)):
                     raise
             self.clock.sleep(pause)
             retries += 1
@@ -209,7 +215,7 @@ class Transport:
         if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)):
             return APITimeoutError(f"{server} did not answer in time")
         retryable = not isinstance(error, (requests.exceptions.SSLError, requests.exceptions.InvalidHeader))
-        return APIConnectionError(f"can't reach {server}: {_root_cause(error)}", retryable)
+        return APIConnectionError(f"can't reach {server}: {root_cause(error)}", retryable)
 
 
 class _Bearer(requests.auth.AuthBase):
@@ -235,7 +241,7 @@ def _not_ours(response: requests.Response) -> APIError:
     return APIError(response.status_code, "unexpected_answer", detail)
 
 
-def _root_cause(error: BaseException) -> str:
+def root_cause(error: BaseException) -> str:
     """What the operating system said, without the addresses of objects that wrap it."""
     seen: set[int] = set()
     cause: BaseException | None = error

@@ -1,4 +1,4 @@
-"""The JSON objects of the API that stay dicts here: what is sent, and the parts of a job.
+"""The JSON objects of the API that stay dicts here: what is sent, and the parts of jobs and deliveries.
 
 A key that an older server does not send is missing, and one that a newer server adds is there.
 """
@@ -8,7 +8,20 @@ from typing import Any, Literal, TypeAlias, TypedDict
 
 JobStatus: TypeAlias = Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
 Priority: TypeAlias = Literal["high", "normal", "low"]
-WebhookEvent: TypeAlias = Literal["started", "completed"]
+JobWebhookEvent: TypeAlias = Literal["started", "completed"]
+"""What a job's own `webhook` may be called for."""
+WebhookEventType: TypeAlias = Literal[
+    "job.started",
+    "job.completed",
+    "batch.completed",
+    "batch.failed",
+    "batch.expired",
+    "batch.cancelled",
+    "endpoint.disabled",
+]
+"""What an endpoint can subscribe to. `endpoint.test` comes only when asked for."""
+EndpointStatus: TypeAlias = Literal["enabled", "disabled"]
+DeliveryStatus: TypeAlias = Literal["pending", "sending", "delivered", "failed", "canceled"]
 
 
 class Policy(TypedDict, total=False):
@@ -32,7 +45,7 @@ class SubmitOptions(TypedDict, total=False):
     version: str | None
     priority: Priority | None
     webhook: str | None
-    webhook_events_filter: Sequence[WebhookEvent] | None
+    webhook_events_filter: Sequence[JobWebhookEvent] | None
     policy: Policy | None
     retry: Retry | None
     use_case: str | None
@@ -68,6 +81,16 @@ class Attempt(TypedDict, total=False):
     ended_at: str
     batch_size: int | None
     device_seconds: float
+
+
+class DeliveryAttempt(TypedDict, total=False):
+    """One try of a delivery. `error` is None if the receiver answered 2xx."""
+
+    attempt: int
+    started_at: str
+    status_code: int | None
+    latency_s: float | None
+    error: str | None
 
 
 class Metrics(TypedDict, total=False):

@@ -129,7 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._whole(reply)
 
-    do_GET = do_POST = do_DELETE = _serve
+    do_GET = do_POST = do_PATCH = do_DELETE = _serve
 
     def _whole(self, reply):
         body = reply.body
@@ -225,8 +225,9 @@ def sse(*events, start=1):
 class FakeHeadrace:
     """The contract in small, for what users write: jobs of the model `echo` end when waited for."""
 
-    def __init__(self, key):
+    def __init__(self, key, webhooks):
         self.url = ""
+        self.webhooks = webhooks
         self._key = key
         self._jobs = {}
         self._by_key = {}
@@ -235,6 +236,8 @@ class FakeHeadrace:
     def __call__(self, request):
         if request.headers.get("Authorization") != f"Bearer {self._key}":
             return problem(401, "unauthenticated", "no such key")
+        if request.path.startswith("/v1/webhooks"):
+            return self.webhooks(request)
         with self._lock:
             return self._route(request)
 
@@ -246,7 +249,7 @@ class FakeHeadrace:
             case ["GET", "jobs"]:
                 return self._list(request.query)
             case ["GET", "models"]:
-                return Reply(body=_page([{"id": "echo", "object": "model", "version": "1"}]))
+                return Reply(body=page([{"id": "echo", "object": "model", "version": "1"}]))
             case ["GET", "workers"]:
                 worker = {
                     "id": "w1",
@@ -255,7 +258,7 @@ class FakeHeadrace:
                     "state": "ready",
                     "name": "w@h/0",
                 }
-                return Reply(body=_page([worker | {"heartbeat_at": "2026-01-31T12:00:00Z"}]))
+                return Reply(body=page([worker | {"heartbeat_at": "2026-01-31T12:00:00Z"}]))
             case [method, "jobs", job_id, *action] if job_id in self._jobs:
                 return self._act(method, self._jobs[job_id], action, waits)
             case _:
@@ -281,7 +284,7 @@ class FakeHeadrace:
         found = [
             made for made in reversed(self._jobs.values()) if query.get("status") in (None, made["status"])
         ]
-        return Reply(body=_page(found[: int(query["limit"])]))
+        return Reply(body=page(found[: int(query["limit"])]))
 
     def _act(self, method, made, action, waits):
         if method == "DELETE":
@@ -308,7 +311,8 @@ def _end(made):
     made |= job(status, **kept, output=output)
 
 
-def _page(data):
+def page(data):
+    """A list that is over after these."""
     return {
         "object": "list",
         "data": data,

@@ -3,6 +3,7 @@
 import pytest
 from client_testkit import FakeHeadrace, LoopbackServer, Script, StoppedClock
 from headrace import Client
+from webhook_testkit import FakeWebhooks
 
 KEY = "hr_test_s3cret-of-the-key"
 
@@ -46,7 +47,7 @@ def client(server, clock):
 @pytest.fixture
 def headrace():
     """A server with the behaviour of the real one, in small."""
-    fake = FakeHeadrace(KEY)
+    fake = FakeHeadrace(KEY, FakeWebhooks())
     with LoopbackServer(fake) as running:
         fake.url = running.url
         yield fake
@@ -58,3 +59,13 @@ def live(headrace, monkeypatch):
     monkeypatch.setenv("HEADRACE_URL", headrace.url)
     monkeypatch.setenv("HEADRACE_API_KEY", KEY)
     return headrace
+
+
+@pytest.fixture
+def scripted(monkeypatch, key):
+    """A server that answers by script, and the command that talks to it."""
+    script = Script()
+    with LoopbackServer(script) as server:
+        monkeypatch.setenv("HEADRACE_URL", server.url)
+        monkeypatch.setenv("HEADRACE_API_KEY", key)
+        yield script

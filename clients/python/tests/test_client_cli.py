@@ -21,16 +21,6 @@ def run(live):
     return invoke
 
 
-@pytest.fixture
-def scripted(monkeypatch, key):
-    """A server that answers by script, and the command that talks to it."""
-    script = Script()
-    with LoopbackServer(script) as server:
-        monkeypatch.setenv("HEADRACE_URL", server.url)
-        monkeypatch.setenv("HEADRACE_API_KEY", key)
-        yield script
-
-
 def _submit(run, *options):
     return run("submit", "echo", '{"text": "hi"}', *options)
 

@@ -46,7 +46,7 @@ def test_the_readmes_python_runs(live, capsys):
 
 def test_the_readmes_commands_run(live):
     commands = re.findall(r"^\$ headrace (.*)$", README, re.MULTILINE)
-    assert len(commands) == 4
+    assert len(commands) == 6
     for command in commands:
         done = CliRunner().invoke(cli, shlex.split(command))
         assert done.exit_code == 0, f"{command}: {done.output}"

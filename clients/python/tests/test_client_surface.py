@@ -18,6 +18,9 @@ EXPORTED = {
     "Clock",
     "ConfigError",
     "ConflictError",
+    "DeliveryAttempt",
+    "DeliveryStatus",
+    "EndpointStatus",
     "Event",
     "Failure",
     "FieldError",
@@ -28,6 +31,7 @@ EXPORTED = {
     "JobExpired",
     "JobFailed",
     "JobStatus",
+    "JobWebhookEvent",
     "Jobs",
     "Metrics",
     "Model",
@@ -46,10 +50,18 @@ EXPORTED = {
     "Usage",
     "ValidationError",
     "WaitTimeout",
+    "WebhookDeliveries",
+    "WebhookDelivery",
+    "WebhookEndpoint",
     "WebhookEvent",
+    "WebhookEventType",
+    "WebhookSecret",
+    "WebhookVerificationError",
+    "Webhooks",
     "Worker",
     "Workers",
     "__version__",
+    "webhooks",
 }
 
 MEMBERS = {
@@ -63,6 +75,14 @@ MEMBERS = {
     headrace.Model: "created_at description id raw version versions",
     headrace.Workers: "list",
     headrace.Worker: "heartbeat_at id model name pool purchase raw state",
+    headrace.Webhooks: """create default_secret delete get list recover rotate_default_secret
+        rotate_secret test update""",
+    headrace.WebhookDeliveries: "get list redeliver",
+    headrace.WebhookEndpoint: """created_at description disabled_reason events failing_since id
+        previous_secret_expires_at raw secret status updated_at url""",
+    headrace.WebhookDelivery: """attempts completed_at created_at done endpoint_id error event id job_id
+        next_attempt_at raw status tried url""",
+    headrace.WebhookEvent: "data id raw timestamp type",
 }
 
 SIGNATURES = {
@@ -72,6 +92,15 @@ SIGNATURES = {
         retry use_case metadata idempotency_key wait""",
     headrace.Jobs.list: """self status model created_after created_before metadata after limit""",
     headrace.Job.wait: "self timeout",
+    headrace.Webhooks.create: "self url events description",
+    headrace.Webhooks.update: "self endpoint_id url events description status",
+    headrace.Webhooks.rotate_secret: "self endpoint_id grace_period_seconds",
+    headrace.Webhooks.test: "self endpoint_id wait",
+    headrace.Webhooks.recover: "self endpoint_id since",
+    headrace.WebhookDeliveries.list: """self status endpoint_id job_id event created_after created_before
+        after limit""",
+    headrace.webhooks.verify: "headers body secret tolerance_s now",
+    headrace.webhooks.sign: "webhook_id timestamp body secret",
 }
 
 
@@ -106,6 +135,12 @@ def test_client_has_the_collections():
     assert isinstance(client.jobs, headrace.Jobs)
     assert isinstance(client.models, headrace.Models)
     assert isinstance(client.workers, headrace.Workers)
+    assert isinstance(client.webhooks, headrace.Webhooks)
+    assert isinstance(client.webhooks.deliveries, headrace.WebhookDeliveries)
+
+
+def test_receiving_has_a_module_of_its_own():
+    assert set(headrace.webhooks.__all__) == {"WebhookEvent", "WebhookVerificationError", "sign", "verify"}
 
 
 def test_one_version():

@@ -7,10 +7,13 @@ from uuid import UUID
 import orjson
 from flask import Flask
 
+from app.db import deliveries as deliveries_sql
 from app.db import settle as settle_sql
 from app.db.conservation import check
-from app.domain.ids import parse_id
-from app.domain.stages import ClaimedJob, WorkerIdentity
+from app.db.deliveries import ClaimedDelivery
+from app.domain.delivery import DeliveryStatus, TryError
+from app.domain.ids import format_id, parse_id
+from app.domain.stages import ClaimedJob, DeliveryBell, WorkerIdentity
 from app.domain.states import JobStatus
 from app.intake.keys import issue_key
 from app.settings import Settings
@@ -60,6 +63,25 @@ class Api:
         assert answer.status_code in (200, 202), answer.text
         job: dict[str, Any] = answer.json
         return job
+
+    def register(self, url: str = "https://example.com/hook", **options: Any) -> dict[str, Any]:
+        """Register a webhook endpoint; as answered, with its secret."""
+        answer = self.post("/v1/webhooks", json={"url": url, **options})
+        assert answer.status_code == 201, answer.text
+        endpoint: dict[str, Any] = answer.json
+        return endpoint
+
+    def deliveries(self, query: str = "") -> list[dict[str, Any]]:
+        """The newest deliveries, newest first."""
+        answer = self.get(f"/v1/webhooks/deliveries?{query}")
+        assert answer.status_code == 200, answer.text
+        data: list[dict[str, Any]] = answer.json["data"]
+        return data
+
+    def bells(self) -> int:
+        """How many bells of the sender wait."""
+        waiting: int = self.app.extensions["headrace"].ringer.waiting(DeliveryBell.queue)
+        return waiting
 
     def jobs_written(self) -> int:
         """How many jobs there are in all, and a check that each is in one place."""
@@ -114,5 +136,37 @@ class HandWorker:
         return done
 
 
-def uuid_of(job: dict[str, Any]) -> UUID:
-    return parse_id("job", job["id"])
+@dataclass
+class HandSender:
+    """Claims deliveries and settles them as the sender would, without sending anything."""
+
+    queue: Queue
+    worker_id: UUID
+
+    @classmethod
+    def start(cls, queue: Queue) -> "HandSender":
+        return cls(queue, queue.worker(name="sender/0").id)
+
+    def claim(self) -> list[ClaimedDelivery]:
+        return deliveries_sql.claim(self.queue.engine, self.worker_id, window=100, room=100, rooms={})
+
+    def settle(self, claimed: ClaimedDelivery, status: DeliveryStatus, **changes: Any) -> None:
+        fields: dict[str, Any] = {"id": claimed.id, "epoch": claimed.epoch, "status": status}
+        if status is DeliveryStatus.DELIVERED:
+            fields |= {"status_code": 200, "latency_s": 0.012}
+        else:
+            fields |= {"status_code": 500, "latency_s": 0.5, "error": TryError.HTTP_STATUS}
+        row = deliveries_sql.SettledTry(**{**fields, **changes})
+        assert deliveries_sql.settle(self.queue.engine, [row]).ids == {claimed.id}
+
+    def send(self, status: DeliveryStatus = DeliveryStatus.DELIVERED, **changes: Any) -> list[str]:
+        """Everything that is due, tried once. Returns the ids."""
+        claimed = self.claim()
+        for one in claimed:
+            self.settle(one, status, **changes)
+        return [format_id("dlv", one.id) for one in claimed]
+
+
+def uuid_of(shown: dict[str, Any]) -> UUID:
+    """The UUID in the id of a job, an endpoint or a delivery."""
+    return parse_id(shown["id"].partition("_")[0], shown["id"])

@@ -1,22 +1,24 @@
 """The application in this process, on real servers."""
 
+import io
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import orjson
 import pytest
 
-from app.db import models
+from app.db import keys, models
 from app.domain.lanes import Device
 from app.domain.model import ModelSpec
 from app.factory import create_app
-from app.intake.keys import issue_key
+from app.intake.keys import SCOPES, issue_key
 from app.observability import logs
 from app.settings import Api as ApiSettings
 from app.settings import Settings
-from tests.integration.api.client import Api, HandWorker
+from tests.integration.api.client import Api, HandSender, HandWorker
 from tests.support.jobs import Queue, settings_for
 from tests.support.servers import PostgresServer
 
@@ -112,5 +114,25 @@ def reader(postgres_server: PostgresServer, template_database: str, valkey_serve
 
 
 @pytest.fixture
+def log(api: Api) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """What is logged meanwhile, line by line."""
+    stream = io.StringIO()
+    logs.configure(api.settings, stream)
+    yield lambda: [orjson.loads(line) for line in stream.getvalue().splitlines()]
+    logs.configure(api.settings, io.StringIO())
+
+
+@pytest.fixture
 def worker(api: Api) -> HandWorker:
     return HandWorker.start(api.queue)
+
+
+@pytest.fixture
+def sender(api: Api) -> HandSender:
+    return HandSender.start(api.queue)
+
+
+@pytest.fixture
+def stranger(api: Api) -> Api:
+    """A key of another tenant that may do all."""
+    return api.with_key(*SCOPES, tenant_id=keys.ensure_tenant(api.queue.engine, "stranger"))

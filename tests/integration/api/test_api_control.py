@@ -15,6 +15,16 @@ def test_a_queued_job_is_canceled_at_once(api: Api, worker: HandWorker) -> None:
     assert worker.claim() == []
 
 
+def test_the_sender_is_rung_when_a_job_ends_by_being_canceled(api: Api, worker: HandWorker) -> None:
+    running = api.submit()
+    worker.claim()
+    queued = api.submit()
+    api.post(f"/v1/jobs/{running['id']}/cancel")
+    assert api.bells() == 0
+    api.post(f"/v1/jobs/{queued['id']}/cancel")
+    assert api.bells() == 1
+
+
 def test_a_running_job_is_asked_and_ends_with_its_micro_batch(api: Api, worker: HandWorker) -> None:
     job, neighbour = api.submit(), api.submit()
     claimed = worker.claim()

@@ -49,6 +49,19 @@ EXPECTED = {
     ("get", "/v1/models"),
     ("get", "/v1/models/{model}"),
     ("get", "/v1/workers"),
+    ("get", "/v1/webhooks"),
+    ("post", "/v1/webhooks"),
+    ("get", "/v1/webhooks/{endpoint_id}"),
+    ("patch", "/v1/webhooks/{endpoint_id}"),
+    ("delete", "/v1/webhooks/{endpoint_id}"),
+    ("post", "/v1/webhooks/{endpoint_id}/rotate-secret"),
+    ("post", "/v1/webhooks/{endpoint_id}/test"),
+    ("post", "/v1/webhooks/{endpoint_id}/recover"),
+    ("get", "/v1/webhooks/default/secret"),
+    ("post", "/v1/webhooks/default/rotate-secret"),
+    ("get", "/v1/webhooks/deliveries"),
+    ("get", "/v1/webhooks/deliveries/{delivery_id}"),
+    ("post", "/v1/webhooks/deliveries/{delivery_id}/redeliver"),
 }
 
 

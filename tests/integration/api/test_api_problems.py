@@ -1,7 +1,5 @@
 """Every error is a problem with a request id, whoever raised it, and none tells too much."""
 
-import io
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
@@ -9,7 +7,6 @@ import pytest
 
 from app.api.catalogue_of_errors import CODES
 from app.db import jobs
-from app.observability import logs
 from tests.integration.api.client import Api
 
 MEMBERS = {
@@ -56,15 +53,6 @@ def test_the_frameworks_errors_are_problems_too(
     assert problem["type"] == f"/docs/errors#{code}"
     assert set(problem["error"]) == {"message", "type", "param", "code"}
     assert ("Allow" in answer.headers) == (status == 405)
-
-
-@pytest.fixture
-def log(api: Api) -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """What is logged meanwhile, line by line."""
-    stream = io.StringIO()
-    logs.configure(api.settings, stream)
-    yield lambda: [orjson.loads(line) for line in stream.getvalue().splitlines()]
-    logs.configure(api.settings, io.StringIO())
 
 
 def test_a_bug_is_a_500_that_tells_nothing_but_the_request_id(

@@ -20,8 +20,13 @@ _COLOURS = {
     "running": "cyan",
     "succeeded": "green",
     "ready": "green",
+    "delivered": "green",
+    "enabled": "green",
+    "pending": "yellow",
+    "sending": "cyan",
     "failed": "red",
     "dead": "red",
+    "disabled": "red",
 }
 _LONGEST_LIST, _LONGEST_TEXT = 8, 400
 # Legal in JSON, but some terminals obey the first, the second turn text around, and a lone surrogate
@@ -66,15 +71,15 @@ def result(job: Job, as_json: bool) -> None:
     note(f"{job.id} {job.status}" + (f" in {took:.3g} s" if took is not None else ""))
 
 
-def details(record: Record, as_json: bool) -> None:
-    """Everything about one thing."""
+def details(record: Record, as_json: bool, besides: Sequence[str] = ()) -> None:
+    """Everything about one thing; what is in `besides` is for programs only."""
     if as_json:
         document(record.raw)
         return
     rows = [
         (name, value if isinstance(value, str) else _dump(_shortened(value)))
         for name, value in record.raw.items()
-        if value not in (None, {}, []) and name not in ("object", "urls")
+        if value not in (None, {}, []) and name not in ("object", "urls", *besides)
     ]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:

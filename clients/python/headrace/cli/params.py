@@ -3,20 +3,65 @@
 import json
 import os
 import sys
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn, cast, get_args
+from urllib.parse import urlsplit
 
 import click
 
+from headrace.types import WebhookEventType
 
-class JobId(click.ParamType):
-    """`job_…`, so that another kind of id is caught before it is sent."""
 
-    name = "job_id"
+class Id(click.ParamType):
+    """An id by its prefix, so that another kind of id is caught before it is sent."""
+
+    name = "id"
+
+    def __init__(self, prefix: str, whose: str) -> None:
+        self._prefix = prefix
+        self._whose = whose
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not str(value).startswith("job_"):
-            self.fail(f"{value!r} is not a job's id (job_…)", param, ctx)
+        if not str(value).startswith(self._prefix):
+            self.fail(f"{value!r} is not {self._whose} id ({self._prefix}…)", param, ctx)
         return str(value)
+
+
+class Events(click.ParamType):
+    """Names of events with commas between, each once."""
+
+    name = "events"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[WebhookEventType, ...]:
+        known = get_args(WebhookEventType)
+        given = tuple(dict.fromkeys(word.strip() for word in str(value).split(",")))
+        for word in given:
+            if word not in known:
+                self.fail(f"{word!r} is no event; there are {', '.join(known)}", param, ctx)
+        return cast(tuple[WebhookEventType, ...], given)
+
+
+class HttpUrl(click.ParamType):
+    """An http or https URL without a user in it."""
+
+    name = "url"
+
+    def __init__(self, example: str) -> None:
+        self._example = example
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        url = str(value)
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable or not url.isprintable() or " " in url:
+            self.fail(f"the URL must look like {self._example}", param, ctx)
+        if "@" in parts.netloc:
+            self.fail("the URL must have no user or password", param, ctx)
+        return url
 
 
 class Pair(click.ParamType):
@@ -41,8 +86,13 @@ class Pair(click.ParamType):
         return key, text
 
 
+JOB = Id("job_", "a job's")
+ENDPOINT = Id("whk_", "a webhook endpoint's")
+DELIVERY = Id("dlv_", "a delivery's")
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-job_id = click.argument("job_id", metavar="ID", type=JobId())
+job_id = click.argument("job_id", metavar="ID", type=JOB)
+events_option = click.option("--events", metavar="EVENT,…", type=Events(), help="Default: job.completed.")
 metadata_option = click.option(
     "--metadata", metavar="KEY=VALUE", type=Pair(), multiple=True, help="May be repeated."
 )

@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 
 import click
 
-from headrace.cli import catalog, jobs, submit, tail
+from headrace.cli import catalog, jobs, listen, submit, tail, webhooks
 from headrace.cli.output import clean, complain
 from headrace.cli.session import Session
 from headrace.errors import APIError, ConfigError, HeadraceError, JobError, WaitTimeout
@@ -71,6 +71,8 @@ for command in (
     tail.tail,
     catalog.models,
     catalog.workers,
+    webhooks.webhooks,
+    listen.listen,
 ):
     cli.add_command(command)
 

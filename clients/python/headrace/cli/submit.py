@@ -1,6 +1,6 @@
 """`headrace submit`."""
 
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, get_args
 
 import click
 
@@ -8,7 +8,7 @@ from headrace.cli import output
 from headrace.cli.params import Pair, json_option, metadata_option, read_input
 from headrace.cli.session import Session, pass_session
 from headrace.errors import WaitTimeout
-from headrace.types import Priority
+from headrace.types import JobWebhookEvent, Priority
 
 _UNTIL_IT_ENDS = "inf"
 
@@ -46,6 +46,13 @@ class _Submit(click.Command):
 @click.option("--priority", type=click.Choice(["high", "normal", "low"]))
 @metadata_option
 @click.option("--webhook", metavar="URL", help="Where to call back when it ends.")
+@click.option(
+    "--webhook-event",
+    "webhook_events",
+    type=click.Choice(get_args(JobWebhookEvent)),
+    multiple=True,
+    help="What to call back for. May be repeated. Default: completed.",
+)
 @click.option("--idempotency-key", metavar="KEY", help="The same key never makes a second job.")
 @json_option
 @pass_session
@@ -59,6 +66,7 @@ def submit(
     priority: Priority | None,
     metadata: tuple[tuple[str, str], ...],
     webhook: str | None,
+    webhook_events: tuple[JobWebhookEvent, ...],
     idempotency_key: str | None,
     as_json: bool,
 ) -> None:
@@ -77,6 +85,7 @@ def submit(
             priority=priority,
             metadata=dict(metadata) or None,
             webhook=webhook,
+            webhook_events_filter=webhook_events or None,
             idempotency_key=idempotency_key,
         )
     except ValueError as error:

@@ -1,0 +1,140 @@
+"""A worker process as the others see it: its row in `workers`, its heartbeat, its leaving."""
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from app.db import workers
+from app.db.engine import Engine
+from app.domain.ids import new_uuid
+from app.domain.stages import WorkerIdentity
+from app.settings import Worker as WorkerSettings
+from workers.drainflag import DrainFlag
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Which child of which Celery worker a process is."""
+
+    name: str
+    queues: tuple[str, ...]
+    number: int
+    children: int
+    flag: DrainFlag
+
+    def identity(self, settings: WorkerSettings, device: str) -> WorkerIdentity:
+        """Who the process in this slot is, from now on."""
+        return WorkerIdentity(
+            id=new_uuid(),
+            name=f"{self.name}/{self.number}",
+            host=host_identity(),
+            pid=os.getpid(),
+            pool=settings.pool,
+            purchase=settings.purchase,
+            device=device,
+            queues=self.queues,
+        )
+
+
+class Presence:
+    """Who this process is. Leases are held in this name, and are lost with it."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        identity: WorkerIdentity,
+        flag: DrainFlag,
+        status: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
+        self.identity = identity
+        self.busy = threading.Lock()
+        """Held by whoever works under this identity: the Celery task, or the lifeline while Redis is away."""
+        self._engine = engine
+        self._flag = flag
+        self._status = status
+        self._told_to_drain = False
+        self._announcing = threading.Lock()
+        self._announced = False
+        self._former: UUID | None = None
+
+    def ensure_announced(self) -> None:
+        """Register in `workers` unless that is done, and declare dead the siblings of this machine whose
+        processes no longer exist. Raises `Unavailable`.
+        """
+        with self._announcing:
+            if self._announced:
+                return
+            if self._former is not None:
+                workers.stop(self._engine, self._former)
+                self._former = None
+            workers.register(self._engine, self.identity)
+            self._announced = True
+            gone = [id for id, pid in workers.siblings(self._engine, self.identity) if not _alive(pid)]
+            if gone:
+                workers.bury(self._engine, gone)
+
+    def abandon(self) -> None:
+        """Give up this identity and with it every lease it may hold; the next work has a new one."""
+        with self._announcing:
+            if self._announced:
+                self._former = self.identity.id
+            self.identity = replace(self.identity, id=new_uuid())
+            self._announced = False
+
+    def heartbeat(self) -> None:
+        """Say "still here". A worker that was declared dead meanwhile starts over under a new identity:
+        its leases are somebody else's by now. Raises `Unavailable`.
+        """
+        self.ensure_announced()
+        identity = self.identity
+        state = workers.heartbeat(self._engine, identity.id, self._status())
+        self._told_to_drain = state == "draining"
+        if state is None:
+            with self.busy:
+                if self.identity.id == identity.id:
+                    self.abandon()
+            self.ensure_announced()
+
+    def draining(self) -> bool:
+        """Whether to stop claiming: the worker is shutting down, or an operator said so."""
+        return self._flag.is_set() or self._told_to_drain
+
+    def leave(self) -> None:
+        """A clean goodbye: whatever is still leased may be taken at once."""
+        if self._announced:
+            workers.stop(self._engine, self.identity.id)
+
+
+def host_identity() -> str:
+    """Names the machine a pid means something on: host name, boot and pid namespace."""
+    parts = [socket.gethostname()]
+    for source in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
+        path = Path(source)
+        try:
+            parts.append(os.readlink(path) if path.is_symlink() else path.read_text().strip())
+        except OSError:
+            continue
+    return "/".join(parts)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return not _zombie(pid)
+
+
+def _zombie(pid: int) -> bool:
+    """A killed process stays in the table until its parent asks for it; it will do nothing more."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except (OSError, IndexError):
+        return False

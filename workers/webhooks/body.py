@@ -1,0 +1,44 @@
+"""What is sent: the same bytes at every try of a delivery, unless the job was erased meanwhile."""
+
+from typing import Any
+
+import orjson
+
+from app.db.deliveries import ClaimedDelivery
+from app.domain.delivery import Event
+from app.domain.states import JobStatus
+from app.intake import view
+
+MOST_BYTES = 20_000
+"""Of a whole body. Above it `data` keeps `_KEPT` only, and the receiver asks for the rest."""
+
+_KEPT = ("id", "object", "status", "batch_id", "custom_id", "retry_of", "urls")
+
+
+def body(delivery: ClaimedDelivery, job: Any | None, base_url: str) -> bytes | None:
+    """The body as JSON. `job` is the row of the delivery's job; None for the body: that job is no more."""
+    if delivery.job_id is None:
+        return _body(delivery, delivery.payload)
+    if job is None:
+        return None
+    if delivery.event == Event.JOB_STARTED:
+        data = _as_it_started(delivery, job, base_url)
+    else:
+        data = view.job(job, base_url)
+    if job.small and len(whole := _body(delivery, data)) <= MOST_BYTES:
+        return whole
+    return _body(delivery, {name: data[name] for name in _KEPT})
+
+
+def _body(delivery: ClaimedDelivery, data: dict[str, Any]) -> bytes:
+    return orjson.dumps({"type": delivery.event, "timestamp": view.moment(delivery.created_at), "data": data})
+
+
+def _as_it_started(delivery: ClaimedDelivery, job: Any, base_url: str) -> dict[str, Any]:
+    """The job at its start, whatever became of it by the time this is sent."""
+    return {
+        **view.first_job(job, base_url),
+        "status": JobStatus.RUNNING.value,
+        "status_reason": None,
+        "started_at": view.moment(delivery.created_at),
+    }

@@ -1,0 +1,350 @@
+"""The loop of a sender: many deliveries under way at a time, each one's end written soon after it.
+
+The loop lives in a thread of its own for as long as the process: a Celery task only drives it for a slice,
+and connections and what is under way outlive the task. Postgres is asked in other threads.
+"""
+
+import asyncio
+import contextlib
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from app.broker.ring import Ringer
+from app.db import deliveries, endpoints, jobs
+from app.db.deliveries import ClaimedDelivery, SettledTry
+from app.db.engine import Engine, make_engine
+from app.domain.delivery import DeliveryStatus
+from app.domain.egress import EgressPolicy
+from app.domain.sealing import CannotOpen, Keyring
+from app.domain.signature import new_secret
+from app.domain.stages import DeliveryBell, WorkerIdentity
+from app.errors import Unavailable
+from app.intake import webhook_view
+from app.observability import logs, metrics
+from app.settings import Settings
+from workers.drainflag import DrainFlag
+from workers.egress import Egress
+from workers.presence import Presence, Slot
+from workers.webhooks.attempt import Ready, alive, attempt, internal_error, unsent
+from workers.webhooks.body import MOST_BYTES, body
+from workers.webhooks.receivers import Receivers
+
+log = logs.get_logger()
+
+NEWS_S = 0.05
+"""How soon a new bell is heard while deliveries are under way."""
+
+SETTLE_RETRY_S = 0.5
+
+BELL = DeliveryBell()
+
+
+@dataclass
+class DeliveryReport:
+    """What a slice did; Flower shows it as the task's result."""
+
+    claimed: int = 0
+    delivered: int = 0
+    failed: int = 0
+    ended: str = "empty"
+    """Why it ended: `empty`, `slice` or `draining`."""
+
+    def as_result(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Sender(Presence):
+    """Everything a slice needs. `now` is for tests: without it the database's clock is used."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        ringer: Ringer,
+        identity: WorkerIdentity,
+        settings: Settings,
+        flag: DrainFlag,
+        make_egress: Callable[[], Egress] | None = None,
+        now: Callable[[], datetime] | None = None,
+        jitter: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(engine, identity, flag)
+        self.engine = engine
+        self.ringer = ringer
+        self._settings = settings
+        self._keyring = Keyring.of(settings)
+        self._base_url = settings.api.public_url or ""
+        self._make_egress = make_egress or partial(Egress, EgressPolicy.of(settings))
+        self._now = now
+        self._jitter = jitter
+        self._clock = clock
+        self._receivers = Receivers(settings.sender.per_receiver, clock)
+        self._report = DeliveryReport()
+        # One thread claims, one settles: neither waits for the other.
+        self._threads = ThreadPoolExecutor(2, "sender-database")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # All below is the loop's own.
+        self._egress: Egress | None = None
+        self._under_way: dict[UUID, asyncio.Task[None]] = {}
+        self._sending = 0
+        self._ended: list[SettledTry] = []
+        self._settling: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+
+    @classmethod
+    def compose(cls, settings: Settings, slot: Slot) -> "Sender":
+        """The sender of this slot. Connects to nothing yet: Postgres may be away at this moment."""
+        return cls(
+            engine=make_engine(
+                settings.database_url,
+                pool_size=4,
+                lookups_only=True,
+                application_name=f"headrace {slot.name}",
+            ),
+            ringer=Ringer(settings.redis_url),
+            identity=slot.identity(settings.worker, "none"),
+            settings=settings,
+            flag=slot.flag,
+        )
+
+    def deliver(self) -> DeliveryReport:
+        """Send what is due until nothing is, or the slice is over. Raises `Unavailable`.
+
+        As with jobs, no lease stays with a sender that does not work on it: when something goes wrong it
+        starts over under a new identity, and what the old one held is sent again.
+        """
+        with self.busy:
+            self.ensure_announced()
+            try:
+                return self._call(self._deliver())
+            except BaseException:
+                # What is under way shall not be sent twice because a claim failed.
+                self._call(self._finish())
+                self.abandon()
+                raise
+
+    def stop(self) -> None:
+        """Let what is under way end within its deadline, give the rest back, and say goodbye."""
+        if self._loop is not None:
+            self._call(self._close())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        self.leave()
+        self.engine.dispose()
+
+    def _call(self, coroutine: Any) -> Any:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=self._loop.run_forever, name="sender", daemon=True).start()
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    async def _in_thread(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
+
+    async def _deliver(self) -> DeliveryReport:
+        report = self._report = DeliveryReport()
+        until = self._clock() + self._settings.worker.slice_s
+        while not self._over(report, until):
+            # Cleared before the claim: whatever is committed after it rings anew.
+            await self._in_thread(self.ringer.clear, BELL)
+            more = await self._claim()
+            await self._wait_for_news(self._sending // 2 if more else 0)
+            if not more and not self._under_way:
+                return report
+        if report.ended == "draining":
+            await self._finish()
+        # Somebody else, or this process later, should go on.
+        await self._in_thread(self.ringer.ring, BELL)
+        return report
+
+    def _over(self, report: DeliveryReport, until: float) -> bool:
+        if self.draining():
+            report.ended = "draining"
+        elif self._clock() >= until:
+            report.ended = "slice"
+        return report.ended != "empty"
+
+    async def _claim(self) -> bool:
+        """Start as many due deliveries as there is room for. Returns whether more may be due than that."""
+        window = self._settings.sender.in_flight - len(self._under_way)
+        if window <= 0:
+            return True
+        self._receivers.forget_idle()
+        rooms, room = self._receivers.rooms(), self._receivers.default_room
+        full = self._receivers.any_full()
+        claimed, ready, refused = await self._in_thread(self._prepare, window, room, rooms)
+        self._report.claimed += claimed
+        if refused:
+            self._end(refused)
+        for one in ready:
+            self._receivers.began(one.delivery.target)
+            self._under_way[one.delivery.id] = asyncio.create_task(self._send(one))
+            self._sending += 1
+        metrics.WEBHOOK_UNDER_WAY.set(len(self._under_way))
+        taken = Counter(one.delivery.target for one in ready)
+        return (
+            full
+            or claimed == window
+            or any(count == rooms.get(target, room) for target, count in taken.items())
+        )
+
+    def _prepare(
+        self, window: int, room: int, rooms: dict[str, int]
+    ) -> tuple[int, list[Ready], list[SettledTry]]:
+        """In a thread: claim, read the jobs, make the bodies. Returns how many, the ready and the refused."""
+        now = self._now() if self._now else None
+        claimed = deliveries.claim(
+            self.engine, self.identity.id, window=window, room=room, rooms=rooms, now=now
+        )
+        wanted = [delivery.job_id for delivery in claimed if delivery.job_id is not None]
+        rows = jobs.for_webhooks(self.engine, wanted, MOST_BYTES) if wanted else {}
+        ready: list[Ready] = []
+        refused: list[SettledTry] = []
+        for delivery in claimed:
+            if delivery.endpoint_id is not None and delivery.endpoint_status is None:
+                refused.append(unsent(delivery, DeliveryStatus.CANCELED))
+            elif delivery.endpoint_status == "disabled":
+                refused.append(unsent(delivery, DeliveryStatus.FAILED, "endpoint_disabled"))
+            else:
+                self._make_ready(delivery, rows, ready, refused)
+        return len(claimed), ready, refused
+
+    def _make_ready(
+        self, delivery: ClaimedDelivery, rows: dict[UUID, Any], ready: list[Ready], refused: list[SettledTry]
+    ) -> None:
+        try:
+            job = rows.get(delivery.job_id) if delivery.job_id is not None else None
+            content = body(delivery, job, self._base_url)
+            if content is None:
+                refused.append(unsent(delivery, DeliveryStatus.FAILED, "job_gone"))
+            else:
+                ready.append(Ready(delivery, content, self._secrets(delivery)))
+        except CannotOpen as error:
+            log.error("webhook.secret_unreadable", delivery=str(delivery.id), reason=str(error))
+            refused.append(internal_error(delivery, self._jitter()))
+        except Unavailable:
+            raise
+        except Exception:
+            log.exception("webhook.bug", delivery=str(delivery.id))
+            refused.append(internal_error(delivery, self._jitter()))
+
+    def _secrets(self, delivery: ClaimedDelivery) -> list[str]:
+        if delivery.endpoint_id is not None:
+            owner = endpoints.endpoint_owner(delivery.endpoint_id)
+        else:
+            owner = endpoints.tenant_owner(delivery.tenant_id)
+        sealed = [delivery.secret, delivery.previous_secret]
+        if delivery.secret is None:
+            fresh = self._keyring.seal(new_secret(), owner)
+            sealed[0] = endpoints.default_secret(self.engine, delivery.tenant_id, fresh).secret
+        return [self._keyring.open(text, owner) for text in sealed if text]
+
+    async def _send(self, ready: Ready) -> None:
+        delivery = ready.delivery
+        if self._egress is None:
+            self._egress = self._make_egress()
+        try:
+            tried = await attempt(
+                ready, self._egress, self._settings.sender, self._now or _wall_clock, self._jitter
+            )
+        except asyncio.CancelledError:
+            self._receivers.gave_back(delivery.target)
+            self._end([unsent(delivery, DeliveryStatus.PENDING)])
+            return
+        except Exception:
+            log.exception("webhook.bug", delivery=str(delivery.id))
+            tried = internal_error(delivery, self._jitter())
+        finally:
+            self._sending -= 1
+            self._news.set()
+        (self._receivers.answered if alive(tried) else self._receivers.failed)(delivery.target)
+        self._observe(delivery, tried)
+        self._end([tried])
+
+    def _observe(self, delivery: ClaimedDelivery, tried: SettledTry) -> None:
+        metrics.WEBHOOK_TRIES.labels(tried.error or "delivered").inc()
+        if tried.latency_s is not None:
+            metrics.WEBHOOK_SECONDS.observe(tried.latency_s)
+        if tried.status is DeliveryStatus.DELIVERED:
+            self._report.delivered += 1
+            if not delivery.attempt:
+                delay = (self._now or _wall_clock)() - delivery.created_at
+                metrics.WEBHOOK_DELAY_SECONDS.observe(max(0.0, delay.total_seconds()))
+        else:
+            self._report.failed += 1
+
+    def _end(self, tries: Sequence[SettledTry]) -> None:
+        """Write these soon: whatever ends while others are being written goes with the next statement."""
+        self._ended += tries
+        if self._settling is None or self._settling.done():
+            self._settling = asyncio.create_task(self._settle())
+
+    async def _settle(self) -> None:
+        while self._ended:
+            tries, self._ended = self._ended, []
+            if not await self._write(tries):
+                # Postgres was away for longer than our leases live: who holds them now sends again.
+                log.warning("webhook.settle_lost", deliveries=len(tries))
+            for tried in tries:
+                self._under_way.pop(tried.id, None)
+            metrics.WEBHOOK_UNDER_WAY.set(len(self._under_way))
+            self._news.set()
+
+    async def _write(self, tries: list[SettledTry]) -> bool:
+        patience = self._clock() + self._settings.worker.lease_ttl_s * 0.8
+        while True:
+            try:
+                await self._in_thread(self._settle_now, tries)
+                return True
+            except Unavailable:
+                if self._clock() >= patience:
+                    return False
+                await asyncio.sleep(SETTLE_RETRY_S)
+            except Exception:
+                log.exception("webhook.settle_failed")
+                return False
+
+    def _settle_now(self, tries: list[SettledTry]) -> None:
+        now = self._now() if self._now else None
+        settled = deliveries.settle(self.engine, tries, now)
+        log.info("webhook.tries", tries=len(tries), stale=len(tries) - len(settled.ids))
+        for endpoint_id, reason in settled.disable:
+            if endpoints.disable(self.engine, endpoint_id, reason, webhook_view.endpoint, now):
+                log.warning("webhook.endpoint_disabled", endpoint=str(endpoint_id), reason=reason)
+
+    async def _wait_for_news(self, enough: int) -> None:
+        """Until no more than `enough` deliveries are being sent and written, or `NEWS_S` passed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(NEWS_S):
+                while self._sending > enough or (not enough and self._under_way):
+                    self._news.clear()
+                    await self._news.wait()
+
+    async def _finish(self) -> None:
+        """Let what is under way end; what has not by its deadline is given back, and costs no try."""
+        tasks = list(self._under_way.values())
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._settings.sender.deadline_s)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        while self._settling is not None and not self._settling.done():
+            await self._settling
+
+    async def _close(self) -> None:
+        await self._finish()
+        if self._egress is not None:
+            await self._egress.close()
+
+
+def _wall_clock() -> datetime:
+    return datetime.now(UTC)
