@@ -7,6 +7,7 @@ and connections and what is under way outlive the task. Postgres is asked in oth
 import asyncio
 import contextlib
 import random
+import resource
 import threading
 import time
 from collections import Counter
@@ -104,6 +105,9 @@ class Sender(Presence):
     @classmethod
     def compose(cls, settings: Settings, slot: Slot) -> "Sender":
         """The sender of this slot. Connects to nothing yet: Postgres may be away at this moment."""
+        _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # A socket for each delivery under way, and for some seconds after it. The usual 1,024 are too few.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
         return cls(
             engine=make_engine(
                 settings.database_url,
