@@ -17,7 +17,7 @@ COPY constraints.txt pyproject.toml setup.cfg README.md LICENSE ./
 COPY app app
 COPY workers workers
 COPY migrations migrations
-RUN pip install -c constraints.txt '.[flower]'
+RUN pip install -c constraints.txt '.[flower,s3]'
 
 FROM build AS build-worker
 ARG DEVICE=cpu
@@ -25,10 +25,11 @@ ARG TORCH_CPU_INDEX=
 RUN if [ "$DEVICE" = cpu ] && [ -n "$TORCH_CPU_INDEX" ]; \
     then pip install -c constraints.txt --index-url "$TORCH_CPU_INDEX" torch; \
     else pip install -c constraints.txt torch; fi
-RUN pip install -c constraints.txt '.[torch,examples,flower]'
+RUN pip install -c constraints.txt '.[torch,examples,flower,s3]'
 
 FROM python:${PYTHON_VERSION}-slim AS runtime
-RUN useradd --system --uid 10001 --create-home headrace
+RUN useradd --system --uid 10001 --create-home headrace \
+    && install -d -o headrace -g headrace -m 700 /var/lib/headrace/storage
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /srv
 USER headrace

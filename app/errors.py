@@ -12,7 +12,8 @@ HeadraceError
 │   ├── TooLarge              413
 │   ├── WrongMediaType        415
 │   ├── Invalid               422  read, but not acceptable; names each pointer
-│   └── TooMany               429
+│   ├── TooMany               429
+│   └── WorkFailed            500  what it asked for was run, and failed
 └── JobError                  why a job failed; becomes the job's `error`
 """
 
@@ -103,6 +104,10 @@ class TooMany(RequestError):
     def __init__(self, code: str, detail: str, retry_after_s: float) -> None:
         super().__init__(code, detail)
         self.retry_after_s = retry_after_s
+
+
+class WorkFailed(RequestError):
+    """The model failed at what was asked for, where the answer is no job that could say so."""
 
 
 class JobError(HeadraceError):

@@ -8,6 +8,8 @@ from flask import Flask
 from app.api import (
     docs,
     edge,
+    embeddings,
+    files,
     health,
     job_control,
     job_events,
@@ -28,16 +30,20 @@ from app.domain.sealing import Keyring
 from app.intake.accept import Intake
 from app.intake.authenticate import Authenticator
 from app.intake.catalogue import Catalogue
+from app.intake.embeddings import Embedder
 from app.intake.readiness import Readiness
 from app.settings import Settings
+from app.storage import Storage
 
 BLUEPRINTS = (
     jobs.blueprint,
     job_control.blueprint,
     job_events.blueprint,
+    files.blueprint,
     webhooks.blueprint,
     webhook_secrets.blueprint,
     webhook_deliveries.blueprint,
+    embeddings.blueprint,
     models.blueprint,
     workers.blueprint,
     health.blueprint,
@@ -51,6 +57,7 @@ def create_app(
     engine: Engine | None = None,
     ringer: Ringer | None = None,
     wakeups: Wakeups | None = None,
+    storage: Storage | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Flask:
     """The WSGI application. Connects to nothing yet, so it may be made before the services are there.
@@ -65,17 +72,21 @@ def create_app(
         application_name="headrace api",
     )
     ringer = ringer or Ringer(settings.redis_url)
+    wakeups = wakeups or Wakeups(settings.redis_url, max_waiters=settings.api.max_waiters)
     catalogue = Catalogue(engine, ttl_s, clock)
+    intake = Intake(engine, catalogue, ringer)
     services = parts.Services(
         settings=settings,
         engine=engine,
         ringer=ringer,
-        wakeups=wakeups or Wakeups(settings.redis_url, max_waiters=settings.api.max_waiters),
+        wakeups=wakeups,
         catalogue=catalogue,
         authenticator=Authenticator(engine, pepper, ttl_s, clock),
-        intake=Intake(engine, catalogue, ringer),
+        intake=intake,
+        embedder=Embedder(engine, catalogue, intake, ringer, wakeups, settings.api.max_wait_s, clock),
         keyring=Keyring.of(settings),
         egress=EgressPolicy.of(settings),
+        storage=storage or Storage.of(settings),
         readiness=Readiness(_probe_engine(settings), ringer, clock),
         clock=clock,
     )

@@ -156,12 +156,23 @@ class Sender(_Group):
     max_answer_bytes: Bytes = Field(65_536, description="Bytes of an answer that are read. None is kept.")
 
 
+class Files(_Group):
+    """Files that tenants keep."""
+
+    max_bytes: Bytes = Field(200 * 1000 * 1000, description="Largest accepted file.")
+    quota_bytes: Bytes = Field(
+        10 * 1024**3,
+        description="Bytes that a tenant's files may have in all, each counted as 4 KiB or more.",
+    )
+
+
 class Scheduler(_Group):
     """Periodic work. Any number of schedulers may run: an advisory lock lets one work at a time."""
 
     tick_s: Seconds = Field(1.0, description="Seconds between two rounds of rescue, promote, expire, sweep.")
     measure_s: Seconds = Field(5.0, description="Seconds between two counts of the queue for the metrics.")
     prune_s: Seconds = Field(3600.0, description="Seconds between two rounds of pruning.")
+    prune_files_s: Seconds = Field(5.0, description="Seconds between two rounds of removing expired files.")
     retention_days: int = Field(
         30, gt=0, description="Days a finished job stays. Its partition is dropped after: no way back."
     )
@@ -175,7 +186,8 @@ class Settings(_Group):
     redis_url: SecretStr = Field(description="redis:// or rediss:// URL of a Redis or Valkey server.")
     secret_key: SecretStr = Field(
         min_length=32,
-        description="Pepper of the API key hashes, 32 characters or more. Changing it revokes every key.",
+        description="Pepper of the API key hashes, 32 characters or more. Changing it revokes every key, "
+        "and what was sealed without `HEADRACE_ENCRYPTION_KEYS` can't be opened any more.",
     )
     database_pool: int = Field(10, gt=0, description="Connections one API process may open.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -195,6 +207,12 @@ class Settings(_Group):
         description="Networks that callbacks may go to although they are not public, as in "
         "`10.0.0.0/8, fd00::/8`. Open no more than you must: any tenant can then reach them.",
     )
+    storage_url: str | None = Field(
+        None,
+        pattern=r"^(file:///[^?#]+|s3://[a-z0-9][a-z0-9.-]+(/[^?#\s]*)?)$",
+        description="Where files are kept: `file:///a/folder` that API, workers and scheduler share, or "
+        "`s3://bucket/prefix` with the AWS SDK's own variables. Without it there are no files.",
+    )
     encryption_keys: Annotated[dict[str, SecretBytes], BeforeValidator(_named_keys)] = Field(
         {},
         description="What seals webhook secrets at rest: `ID:BASE64,…`, 32 bytes each, the first one seals. "
@@ -203,6 +221,7 @@ class Settings(_Group):
     api: Api = Api()
     worker: Worker = Worker()
     sender: Sender = Sender()
+    files: Files = Files()
     scheduler: Scheduler = Scheduler()
 
     @model_validator(mode="after")
@@ -219,7 +238,7 @@ class Settings(_Group):
 
 # Written by `headracectl up` for clients and tools; not settings of a server process.
 _NOT_SETTINGS = {"URL", "API_KEY", "FLOWER_URL", "STATE_DIR"}
-_GROUPS = {"API": Api, "WORKER": Worker, "SENDER": Sender, "SCHEDULER": Scheduler}
+_GROUPS = {"API": Api, "WORKER": Worker, "SENDER": Sender, "FILES": Files, "SCHEDULER": Scheduler}
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:

@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import backlog, idle_latency, queue_sql, webhooks
+from benchmarks import backlog, bystanders, idle_latency, queue_sql, webhooks
 from benchmarks.stack import running
 
 SUBJECTS = {
@@ -14,6 +14,7 @@ SUBJECTS = {
     "backlog": backlog.run,
     "queue_sql": queue_sql.run,
     "webhooks": webhooks.run,
+    "bystanders": bystanders.run,
 }
 
 

@@ -9,12 +9,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, TypeVar
 from uuid import uuid4
 
 import requests
-from headrace import Client, Job, JobFailed, ValidationError
+from headrace import Client, Job, JobFailed, ValidationError, WebhookVerificationError, webhooks
 
 PATIENCE_S = 60
 """How long any one job may take before the demo gives up on it."""
@@ -148,6 +153,24 @@ def latency(demo: Demo) -> Iterator[Check]:
     yield Check("slowest", seconds(took[-1]))
 
 
+def called_back(demo: Demo) -> Iterator[Check]:
+    """Be called back: receive one webhook and verify it"""
+    secret = demo.client.webhooks.default_secret().secret
+    with receiver() as (url, received):
+        job = demo.client.submit("minilm", {"text": "We call you."}, webhook=url, wait=PATIENCE_S)
+        got = received.get(timeout=PATIENCE_S)
+    event = webhooks.verify(got.headers, got.body, secret)
+    said = f"{event.type}, {event.data['status']}, {len(got.body)} bytes"
+    yield Check("one webhook verified", said, event.data["id"] == job.id)
+    yield Check("after the job's end", seconds((got.at - job.completed_at).total_seconds()))
+    try:
+        webhooks.verify(got.headers, got.body.replace(b"succeeded", b"Succeeded"), secret)
+        said = "accepted"
+    except WebhookVerificationError as error:
+        said = error.reason
+    yield Check("with one byte changed: refused", said, said == "wrong_signature")
+
+
 def monitored(demo: Demo) -> Iterator[Check]:
     """Read the list of tasks from Flower"""
     deadline = time.monotonic() + 15
@@ -179,9 +202,43 @@ STEPS: tuple[Step, ...] = (
     failed,
     burst,
     latency,
+    called_back,
     monitored,
     conserved,
 )
+
+
+@dataclass(frozen=True)
+class Received:
+    """A request as it came, and when."""
+
+    headers: list[tuple[str, str]]
+    body: bytes
+    at: datetime
+
+
+@contextmanager
+def receiver() -> Iterator[tuple[str, "SimpleQueue[Received]"]]:
+    """The URL of a webhook receiver, and what comes there. Yours would be a route of your application."""
+    received: SimpleQueue[Received] = SimpleQueue()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            at = datetime.now(UTC)
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            received.put(Received(self.headers.items(), body, at))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Quiet: the table says it."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/hook", received
+        finally:
+            server.shutdown()
 
 
 def flower(demo: Demo, path: str) -> dict[str, Any]:

@@ -34,6 +34,12 @@ _CODES = (
         "Bad Idempotency-Key",
         "It must be 1 to 255 printable ASCII characters.",
     ),
+    ErrorCode(
+        "invalid_multipart",
+        400,
+        "Not a form",
+        "The body can't be read as multipart/form-data, or it breaks off.",
+    ),
     ErrorCode("missing_api_key", 401, "No API key", "Send `Authorization: Bearer hr_…`."),
     ErrorCode("invalid_api_key", 401, "Wrong API key", "The key is unknown, revoked or expired."),
     ErrorCode("missing_scope", 403, "Not allowed", "The key lacks the scope that this needs."),
@@ -52,6 +58,12 @@ _CODES = (
         "No such delivery",
         "There is no delivery with this id, or it is not yours, or it is past its retention.",
     ),
+    ErrorCode(
+        "file_not_found",
+        404,
+        "No such file",
+        "There is no file with this id, or it is not yours, or it has expired.",
+    ),
     ErrorCode("method_not_allowed", 405, "Method not allowed", "The Allow header says which methods are."),
     ErrorCode(
         "idempotency_in_flight",
@@ -62,6 +74,7 @@ _CODES = (
     ErrorCode("job_not_finished", 409, "Job not finished", "This needs a job that has ended."),
     ErrorCode("job_erased", 409, "Job erased", "The job's input was erased, so it can't run again."),
     ErrorCode("job_gone", 409, "Job gone", "The job that this key made is past its retention."),
+    ErrorCode("file_gone", 409, "File gone", "The file that this key made was deleted, or has expired."),
     ErrorCode("version_gone", 409, "Version gone", "The job's model version is no longer registered."),
     ErrorCode(
         "too_many_endpoints",
@@ -90,15 +103,31 @@ _CODES = (
     ErrorCode(
         "body_too_large", 413, "Body too large", "The body is over the limit, as sent or decompressed."
     ),
+    ErrorCode("file_too_large", 413, "File too large", "The file is over the limit of one file."),
+    ErrorCode(
+        "file_quota_exceeded",
+        413,
+        "File quota exceeded",
+        "With this file, the tenant's files would take more room than they may. Delete some first.",
+    ),
     ErrorCode(
         "unsupported_media_type",
         415,
-        "Not JSON by its type",
-        "Send Content-Type: application/json, plain or gzip.",
+        "Wrong type of body",
+        "Send Content-Type: application/json, plain or gzip; a file as multipart/form-data, not compressed.",
+    ),
+    ErrorCode(
+        "range_not_satisfiable", 416, "Nothing in this range", "The content ends before the range begins."
     ),
     ErrorCode("invalid_request", 422, "Invalid request", "`errors` names each wrong place."),
     ErrorCode(
         "invalid_input", 422, "Invalid input", "The input does not fit the model's schema; see `errors`."
+    ),
+    ErrorCode(
+        "model_does_not_embed",
+        422,
+        "Model does not embed",
+        "The model does not turn a text into an `embedding`: submit jobs to it instead.",
     ),
     ErrorCode("invalid_cursor", 422, "Bad cursor", "`after` must be an id of this list."),
     ErrorCode("unknown_model", 422, "Unknown model", "No model is registered by this name."),
@@ -108,11 +137,24 @@ _CODES = (
         "idempotency_key_reused", 422, "Key reused", "This Idempotency-Key was used with another body."
     ),
     ErrorCode("too_many_requests", 429, "Too many requests", "Come back after Retry-After seconds."),
+    ErrorCode(
+        "embedding_failed",
+        500,
+        "Embedding failed",
+        "The model failed at one of the texts for a reason of its own, see `errors`; the rest is canceled.",
+    ),
     ErrorCode("internal_error", 500, "Internal error", "A bug of ours. Quote the request_id."),
     ErrorCode("unavailable", 503, "Unavailable", "A service behind this one is away. Try again."),
     ErrorCode(
         "too_many_waiters", 503, "Too many streams", "This process holds as many as it may. Try again."
     ),
+    ErrorCode(
+        "embedding_timeout",
+        503,
+        "Embeddings late",
+        "Not all texts were done in time, and the rest was canceled. Send fewer at once, or come back.",
+    ),
+    ErrorCode("storage_not_configured", 503, "No storage", "This server was not told where to keep files."),
     ErrorCode("not_ready", 503, "Not ready", "`checks` says what is missing."),
 )
 

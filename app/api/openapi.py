@@ -20,7 +20,7 @@ _ABOUT = """Submit a job, get its id at once; then poll, wait, follow its events
 
 Every error is `application/problem+json`; its `code` is stable ([all codes](/docs/errors)).
 Every answer has `X-Request-Id`."""
-_TAGS = ("jobs", "webhooks", "models", "workers", "operations")
+_TAGS = ("jobs", "files", "webhooks", "embeddings", "models", "workers", "operations")
 _REF = "#/components/schemas/{model}"
 
 
@@ -77,7 +77,7 @@ def _operation(one: Operation) -> dict[str, Any]:
     if one.body:
         described["requestBody"] = {
             "required": one.body_required,
-            "content": _content("application/json", one.body),
+            "content": _content(one.body_media, one.body),
         }
     return described
 

@@ -54,6 +54,7 @@ class Operation:
     parameters: tuple[Parameter, ...] = ()
     body: type[BaseModel] | None = None
     body_required: bool = True
+    body_media: str = "application/json"
     answers: Mapping[int, Answer] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
 

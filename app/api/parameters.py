@@ -5,6 +5,7 @@ from enum import StrEnum
 from app.api.operation import Parameter
 from app.domain.delivery import DeliveryStatus, Event
 from app.domain.states import JobStatus
+from app.intake.file_request import MAX_FILES, Order, Purpose
 from app.intake.query import DEFAULT_LIMIT, MAX_LIMIT
 
 JOB_ID = Parameter("job_id", "path", "The job's id.", {"type": "string", "pattern": "^job_[0-9a-f]{32}$"})
@@ -17,6 +18,17 @@ DELIVERY_ID = Parameter(
     "The delivery's id: the `webhook-id` that its receiver sees.",
     {"type": "string", "pattern": "^dlv_[0-9a-f]{32}$"},
 )
+FILE_ID = Parameter("file_id", "path", "The file's id.", {"type": "string", "pattern": "^file_[0-9a-f]{32}$"})
+RANGE = Parameter(
+    "Range",
+    "header",
+    "`bytes=0-99`: only this part. Several parts, or what can't be read, get all of it.",
+    {"type": "string", "examples": ["bytes=0-99", "bytes=100-", "bytes=-100"]},
+)
+IF_RANGE = Parameter(
+    "If-Range", "header", "The `ETag` you know: with another, all is sent and not the range."
+)
+IF_NONE_MATCH = Parameter("If-None-Match", "header", "The `ETag` you know: with the same, nothing is sent.")
 MODEL = Parameter("model", "path", "`name`, or `name@version`.")
 IDEMPOTENCY_KEY = Parameter(
     "Idempotency-Key",
@@ -85,6 +97,22 @@ LIST_JOBS = (
         {"style": "deepObject", "explode": True},
     ),
 )
+LIST_FILES = (
+    Parameter(
+        "limit",
+        "query",
+        "The size of a page.",
+        {"type": "integer", "minimum": 1, "maximum": MAX_FILES, "default": DEFAULT_LIMIT},
+    ),
+    _after(FILE_ID),
+    Parameter(
+        "order",
+        "query",
+        "By when files were made: `asc` has the oldest first.",
+        {"type": "string", "enum": [order.value for order in Order], "default": Order.DESC.value},
+    ),
+    _one_of("purpose", Purpose),
+)
 LIST_ENDPOINTS = (_LIMIT, _after(ENDPOINT_ID))
 LIST_DELIVERIES = (
     _LIMIT,
@@ -104,5 +132,10 @@ HEADERS = {
     "Idempotent-Replayed": "`true` if an earlier request with this key made the job.",
     "X-Request-Id": "The request's id: yours, or a new one.",
     "WWW-Authenticate": "How to authenticate.",
+    "Accept-Ranges": "`bytes`: parts can be asked for.",
+    "Cache-Control": "`private, no-cache`: keep it if you like, and ask with its `ETag`.",
+    "Content-Disposition": "`attachment`, with the file's name.",
+    "Content-Range": "Which part it is, and of how much.",
+    "ETag": "The content's SHA-256, in quotes.",
     "Allow": "The methods of this path.",
 }

@@ -25,6 +25,7 @@ _STATUS: tuple[tuple[type[HeadraceError], int], ...] = (
     (errors.WrongMediaType, 415),
     (errors.Invalid, 422),
     (errors.TooMany, 429),
+    (errors.WorkFailed, 500),
     (errors.Unavailable, 503),
 )
 _FRAMEWORK = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 429: "too_many_requests"}
@@ -86,6 +87,9 @@ def _ours(error: HeadraceError) -> Response:
         headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
     elif retryable:
         headers["Retry-After"] = str(_RETRY_AFTER_S)
+    elif isinstance(error, errors.WorkFailed):
+        # OpenAI's clients repeat whatever is a 5xx, unless they are told that it is in vain.
+        headers["X-Should-Retry"] = "false"
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="headrace"'
     if isinstance(error, RequestError):

@@ -179,7 +179,7 @@ class WebhookAttempt(_Shape):
     error: str | None = Field(
         description="Null for a success; else `http_status`, `redirect`, `gone`, `timeout`,"
         " `connection_refused`, `connection_failed`, `dns`, `tls`, `blocked`, `invalid_response` or"
-        " `sender_lost`."
+        " `sender_lost`, `internal_error` (ours)."
     )
 
 
@@ -272,6 +272,63 @@ class WorkerList(_Shape):
 
     object: Literal["list"]
     data: list[Worker]
+
+
+class Embedding(_Shape):
+    """One text's vector."""
+
+    object: Literal["embedding"]
+    index: int = Field(description="The text's place in the request, from 0.")
+    embedding: list[float] | str = Field(description="Numbers, or base64 of little-endian float32.")
+
+
+class EmbeddingUsage(_Shape):
+    """What the texts took, in the model's unit."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingList(_Shape):
+    """The vectors, in the order of the texts."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingUsage
+
+
+class File(_Shape):
+    """A file, in OpenAI's shape."""
+
+    id: str = Field(pattern=r"^file_[0-9a-f]{32}$")
+    object: Literal["file"]
+    bytes: int
+    created_at: int = Field(description="Unix seconds.")
+    expires_at: int | None = Field(description="Unix seconds. Null: it is kept until it is deleted.")
+    filename: str
+    purpose: Literal["batch", "batch_output"]
+    status: Literal["processed"] = Field(description="Always: there is no file before it is whole.")
+    status_details: None
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Of its content, in hex.")
+
+
+class FileList(_Shape):
+    """A page of files. The next one begins `after` the last id."""
+
+    object: Literal["list"]
+    data: list[File]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class FileDeleted(_Shape):
+    """It is gone."""
+
+    id: str = Field(pattern=r"^file_[0-9a-f]{32}$")
+    object: Literal["file"]
+    deleted: Literal[True]
 
 
 class FieldProblem(_Shape):

@@ -14,8 +14,10 @@ from app.domain.sealing import Keyring
 from app.intake.accept import Intake
 from app.intake.authenticate import Authenticator
 from app.intake.catalogue import Catalogue
+from app.intake.embeddings import Embedder
 from app.intake.readiness import Readiness
 from app.settings import Settings
+from app.storage import Storage
 
 _NAME = "headrace"
 
@@ -31,8 +33,10 @@ class Services:
     catalogue: Catalogue
     authenticator: Authenticator
     intake: Intake
+    embedder: Embedder
     keyring: Keyring
     egress: EgressPolicy
+    storage: Storage
     readiness: Readiness
     clock: Callable[[], float]
 

@@ -38,11 +38,12 @@ class TooManyWaiters(Unavailable):
 
 
 class Waiter:
-    """One request that waits for news of one job. Made by `Wakeups.watch`."""
+    """One request that waits for news of its jobs. Made by `Wakeups.watch`."""
 
     def __init__(self, longest: Callable[[], float]) -> None:
         self._event = threading.Event()
         self._longest = longest
+        self._news: set[UUID] = set()
 
     def wait(self, timeout_s: float) -> bool:
         """Sleep until there may be news, `timeout_s` at most and often less. True if news was heard.
@@ -53,8 +54,16 @@ class Waiter:
         self._event.clear()
         return heard
 
-    def wake(self) -> None:
-        """Let the waiter look again."""
+    def news(self) -> set[UUID]:
+        """The jobs that were spoken of since the last call."""
+        told = set()
+        while self._news:
+            told.add(self._news.pop())  # one by one: more may come meanwhile, from the listener's thread
+        return told
+
+    def wake(self, job_id: UUID) -> None:
+        """Let the waiter look at this job again."""
+        self._news.add(job_id)
         self._event.set()
 
 
@@ -89,8 +98,8 @@ class Wakeups:
         return self._count
 
     @contextmanager
-    def watch(self, job_id: UUID) -> Iterator[Waiter]:
-        """A waiter for this job. Enter before reading the job, or its end may fall between.
+    def watch(self, *job_ids: UUID) -> Iterator[Waiter]:
+        """One waiter for these jobs. Enter before reading them, or an end may fall between.
 
         Raises `TooManyWaiters` beyond `max_waiters`.
         """
@@ -99,17 +108,19 @@ class Wakeups:
             if self._count >= self._max_waiters:
                 raise TooManyWaiters("this process holds as many requests open as it may")
             self._count += 1
-            self._waiters.setdefault(job_id, set()).add(waiter)
+            for job_id in job_ids:
+                self._waiters.setdefault(job_id, set()).add(waiter)
         try:
             self._start()
             yield waiter
         finally:
             with self._lock:
                 self._count -= 1
-                mine = self._waiters[job_id]
-                mine.discard(waiter)
-                if not mine:
-                    del self._waiters[job_id]
+                for job_id in job_ids:
+                    mine = self._waiters[job_id]
+                    mine.discard(waiter)
+                    if not mine:
+                        del self._waiters[job_id]
 
     def announce(self, ids: Iterable[UUID]) -> None:
         """Say that these jobs changed, here at once and to other processes through Redis if it is there."""
@@ -188,10 +199,10 @@ class Wakeups:
     def _wake(self, job_id: UUID) -> None:
         with self._lock:
             for waiter in self._waiters.get(job_id, ()):
-                waiter.wake()
+                waiter.wake(job_id)
 
     def _wake_all(self) -> None:
         with self._lock:
-            for waiters in self._waiters.values():
+            for job_id, waiters in self._waiters.items():
                 for waiter in waiters:
-                    waiter.wake()
+                    waiter.wake(job_id)

@@ -16,7 +16,7 @@ from app.settings import Settings
 @as_json
 @operator_command
 def doctor(settings: Settings, as_json: bool) -> None:
-    """Check that every job is in exactly one place. Exit code 1 if one is not."""
+    """Check that every job and every webhook delivery is in exactly one place. Exit code 1 if not."""
     report = conservation.check(make_engine(settings.database_url))
     if as_json:
         click.echo(json.dumps({"ok": not report.violations, **asdict(report)}))
@@ -24,7 +24,7 @@ def doctor(settings: Settings, as_json: bool) -> None:
         counts = ", ".join(f"{count} {name}" for name, count in report.counts.items())
         click.echo(f"{counts}")
         for violation in report.violations:
-            click.echo(f"job {violation.job_id}: {violation.problem} {list(violation.places)}", err=True)
-        verdict = "every job is in exactly one place"
+            click.echo(f"{violation.id}: {violation.problem} {list(violation.places)}", err=True)
+        verdict = "every job and every delivery is in exactly one place"
         click.echo(f"{len(report.violations)} violations" if report.violations else f"ok: {verdict}")
     sys.exit(1 if report.violations else 0)

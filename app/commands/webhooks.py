@@ -39,8 +39,8 @@ def list_webhooks(settings: Settings, as_json: bool) -> None:
 def rekey(settings: Settings, as_json: bool) -> None:
     """Seal every secret under the first key of HEADRACE_ENCRYPTION_KEYS.
 
-    To change the key: put a new one first and keep the old one behind it, restart all processes, run this,
-    then remove the old one. All or nothing; safe to repeat.
+    To change the key: put a new one first and keep the old one behind it; restart the senders, then the API;
+    run this; then remove the old one. All or nothing; safe to repeat.
     """
     keyring = Keyring.of(settings)
     total = resealed = 0

@@ -1,5 +1,7 @@
 """The conservation law: every job is in exactly one of ready, deferred, leases, results.
 
+Likewise every webhook delivery is in exactly one of queue, leases, results.
+
 One statement is one snapshot, so the law can be checked while the system works.
 """
 
@@ -26,7 +28,7 @@ _VIOLATIONS = text(
     ), held AS (
         SELECT job_id, array_agg(place ORDER BY place) AS places FROM places GROUP BY job_id
     )
-    SELECT coalesce(j.id, h.job_id) AS job_id, coalesce(h.places, '{}') AS places,
+    SELECT coalesce(j.id, h.job_id) AS id, coalesce(h.places, '{}') AS places,
            CASE WHEN j.id IS NULL THEN 'no such job'
                 WHEN h.job_id IS NULL THEN 'lost: in no place'
                 ELSE 'in more than one place' END AS problem
@@ -35,9 +37,27 @@ _VIOLATIONS = text(
      LIMIT :limit
     """
 )
+_DELIVERY_VIOLATIONS = text(
+    """
+    WITH places AS (
+        SELECT delivery_id, 'webhook_queue' AS place FROM webhook_queue
+        UNION ALL SELECT delivery_id, 'webhook_leases' FROM webhook_leases
+        UNION ALL SELECT delivery_id, 'webhook_results' FROM webhook_results
+    ), held AS (
+        SELECT delivery_id, array_agg(place ORDER BY place) AS places FROM places GROUP BY delivery_id
+    )
+    SELECT coalesce(d.id, h.delivery_id) AS id, coalesce(h.places, '{}') AS places,
+           CASE WHEN d.id IS NULL THEN 'no such delivery'
+                WHEN h.delivery_id IS NULL THEN 'delivery lost: in no place'
+                ELSE 'delivery in more than one place' END AS problem
+      FROM webhook_deliveries d FULL JOIN held h ON h.delivery_id = d.id
+     WHERE d.id IS NULL OR h.delivery_id IS NULL OR cardinality(h.places) > 1
+     LIMIT :limit
+    """
+)
 _UNEXPLAINED = text(
     """
-    SELECT r.job_id, ARRAY['job_results'] AS places,
+    SELECT r.job_id AS id, ARRAY['job_results'] AS places,
            'succeeded without a succeeded attempt of its epoch' AS problem
       FROM job_results r
      WHERE r.status = 'succeeded'
@@ -50,9 +70,9 @@ _UNEXPLAINED = text(
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One job that breaks the law."""
+    """One job, or one webhook delivery, that breaks the law."""
 
-    job_id: str
+    id: str
     places: tuple[str, ...]
     problem: str
 
@@ -74,5 +94,6 @@ def check(engine: Engine, limit: int = 100) -> Report:
         rows = [
             *connection.execute(_VIOLATIONS, {"limit": limit}),
             *connection.execute(_UNEXPLAINED, {"limit": limit}),
+            *connection.execute(_DELIVERY_VIOLATIONS, {"limit": limit}),
         ]
-    return Report(counts, tuple(Violation(str(row.job_id), tuple(row.places), row.problem) for row in rows))
+    return Report(counts, tuple(Violation(str(row.id), tuple(row.places), row.problem) for row in rows))

@@ -15,18 +15,23 @@ from app.db.engine import connect
 from app.db.outbox import NOW
 from app.domain.delivery import DISABLE_AFTER, DeliveryStatus, TryError
 
+HOPS = 1_000
+"""Targets that one claim looks at."""
+
 # A target's deliveries go out oldest first, and each target gets no more than its own room: however much
 # waits for a dead receiver, it takes no place from the others. `targets` hops over the index from one target
-# to the next; the order is random so that no target is always last when there are many.
+# to the next, `:hops` of them at most: a claim costs the same however many targets there are, and the next
+# one goes on where it ended. The order is random so that no target is always last.
 _CLAIM = text(
     f"""
     WITH RECURSIVE alive AS MATERIALIZED (
         SELECT id FROM workers WHERE id = :worker_id AND state = 'ready'
-    ), targets (target) AS (
-        (SELECT target FROM webhook_queue ORDER BY target LIMIT 1)
+    ), targets (target, hop) AS (
+        (SELECT target, 1 FROM webhook_queue WHERE target > :after ORDER BY target LIMIT 1)
         UNION ALL
-        SELECT (SELECT q.target FROM webhook_queue q WHERE q.target > t.target ORDER BY q.target LIMIT 1)
-          FROM targets t WHERE t.target IS NOT NULL
+        SELECT (SELECT q.target FROM webhook_queue q WHERE q.target > t.target ORDER BY q.target LIMIT 1),
+               t.hop + 1
+          FROM targets t WHERE t.target IS NOT NULL AND t.hop < :hops
     ), room AS MATERIALIZED (
         SELECT t.target, coalesce(known.room, :room) AS room
           FROM targets t
@@ -53,15 +58,18 @@ _CLAIM = text(
           FROM taken t, token
         RETURNING *
     )
-    SELECT l.delivery_id AS id, l.epoch, l.attempt, l.target, d.tenant_id, l.endpoint_id, d.event, d.job_id,
-           d.payload, d.created_at, coalesce(w.url, d.url) AS url, w.status AS endpoint_status,
+    -- After the first, in the order of `ClaimedDelivery`.
+    SELECT reached.target AS reached, l.delivery_id AS id, l.epoch, l.attempt, l.target, d.tenant_id,
+           l.endpoint_id, w.status AS endpoint_status, coalesce(w.url, d.url) AS url, d.event, d.job_id,
+           d.payload, d.created_at,
            CASE WHEN l.endpoint_id IS NULL THEN t.webhook_secret ELSE w.secret END AS secret,
            CASE WHEN l.endpoint_id IS NULL AND t.previous_webhook_secret_expires_at > {NOW}
                 THEN t.previous_webhook_secret
                 WHEN w.previous_secret_expires_at > {NOW} THEN w.previous_secret END AS previous_secret
-      FROM leased l
-     CROSS JOIN LATERAL (SELECT * FROM webhook_deliveries WHERE id = l.delivery_id OFFSET 0) d
-      JOIN tenants t ON t.id = d.tenant_id
+      FROM (SELECT max(target) FILTER (WHERE hop = :hops) AS target FROM targets) reached
+      LEFT JOIN leased l ON true
+      LEFT JOIN LATERAL (SELECT * FROM webhook_deliveries WHERE id = l.delivery_id OFFSET 0) d ON true
+      LEFT JOIN tenants t ON t.id = d.tenant_id
       LEFT JOIN webhook_endpoints w ON w.id = l.endpoint_id
      ORDER BY d.created_at, l.delivery_id
     """
@@ -94,7 +102,9 @@ _SETTLE = text(
           FROM released WHERE status = 'pending'
     ), health AS (
         SELECT endpoint_id, bool_or(error IS NULL) AS well, bool_or(error = 'gone') AS gone
-          FROM released WHERE endpoint_id IS NOT NULL AND tried GROUP BY endpoint_id
+          FROM released
+         WHERE endpoint_id IS NOT NULL AND tried AND error IS DISTINCT FROM 'internal_error'
+         GROUP BY endpoint_id
     ), noted AS (
         UPDATE webhook_endpoints w SET failing_since = CASE WHEN NOT h.well THEN {NOW} END
           FROM health h
@@ -167,6 +177,14 @@ class ClaimedDelivery:
 
 
 @dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim took. `reached` is the target that the next claim goes on after; empty: all were seen."""
+
+    deliveries: tuple[ClaimedDelivery, ...]
+    reached: str
+
+
+@dataclass(frozen=True, slots=True)
 class SettledTry:
     """How a claimed delivery came out. `tried`: something was sent, or the attempt to send failed."""
 
@@ -195,19 +213,27 @@ def claim(
     window: int,
     room: int,
     rooms: Mapping[str, int],
+    after: str = "",
     now: datetime | None = None,
-) -> list[ClaimedDelivery]:
-    """Lease up to `window` due deliveries: for each target up to its number in `rooms`, else `room`."""
+) -> Claimed:
+    """Lease up to `window` due deliveries: for each target up to its number in `rooms`, else `room`.
+
+    Of the targets behind `after`, the first `HOPS` are looked at.
+    """
     parameters = {
         "worker_id": worker_id,
         "window": window,
         "room": room,
         "targets": list(rooms.keys()),
         "rooms": list(rooms.values()),
+        "after": after,
+        "hops": HOPS,
         "now": now,
     }
     with connect(engine) as connection:
-        return [ClaimedDelivery(**row._mapping) for row in connection.execute(_CLAIM, parameters)]
+        rows = connection.execute(_CLAIM, parameters).all()
+    taken = tuple(ClaimedDelivery(*row[1:]) for row in rows if row.id is not None)
+    return Claimed(taken, rows[0].reached or "")
 
 
 def settle(engine: Engine, tries: Sequence[SettledTry], now: datetime | None = None) -> Settled:

@@ -54,15 +54,17 @@ _GET = text(
      WHERE j.id = :id AND j.tenant_id = :tenant_id
     """
 )
-# A job's input and output are read only when a webhook has room for them: `small`.
+# A job's input and output are read only as far as a webhook has room for them.
 _FOR_WEBHOOKS = text(
     f"""
-    SELECT {_COLUMNS}, size.small, CASE WHEN size.small THEN j.input END AS input,
-           CASE WHEN size.small THEN res.output END AS output, {_ATTEMPTS}
+    SELECT {_COLUMNS}, size.input_bytes, size.output_bytes,
+           CASE WHEN size.input_bytes <= :most_bytes THEN j.input END AS input,
+           CASE WHEN size.input_bytes + size.output_bytes <= :most_bytes THEN res.output END AS output,
+           {_ATTEMPTS}
     {_FROM.replace("FROM jobs j", _WANTED)}
      CROSS JOIN LATERAL (
-        SELECT coalesce(octet_length(CAST(j.input AS text)), 0)
-             + coalesce(octet_length(CAST(res.output AS text)), 0) <= :most_bytes AS small) size
+        SELECT coalesce(octet_length(CAST(j.input AS text)), 0) AS input_bytes,
+               coalesce(octet_length(CAST(res.output AS text)), 0) AS output_bytes) size
     """
 )
 _LIST_HEAD = f"SELECT {_COLUMNS}, j.input, res.output, NULL AS attempts {_FROM}"
@@ -96,8 +98,8 @@ def get(engine: Engine, tenant_id: int, job_id: UUID) -> Any | None:
 
 
 def for_webhooks(engine: Engine, job_ids: Sequence[UUID], most_bytes: int) -> dict[UUID, Any]:
-    """Rows as `get` gives them, of any tenant. `small` is false, and input and output are None, when these
-    two alone are over `most_bytes`.
+    """Rows as `get` gives them, of any tenant, with `input_bytes` and `output_bytes`. The input is None if it
+    alone is over `most_bytes`, and the output if both together are.
     """
     with connect(engine) as connection:
         rows = connection.execute(_FOR_WEBHOOKS, {"ids": list(job_ids), "most_bytes": most_bytes}).all()

@@ -398,3 +398,34 @@ idempotency_keys = Table(
     Index("idempotency_keys_created_at_idx", "created_at"),
     **_CHURN,
 )
+
+# A row is a file that is whole in the storage. Its object's key follows from tenant and id.
+files = Table(
+    "files",
+    metadata,
+    Column("id", UUID, primary_key=True),
+    Column("tenant_id", Integer, ForeignKey("tenants.id"), nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),
+    _moment("created_at", default=True),
+    _moment("expires_at", null=True),
+    Column("batch_id", UUID),
+    Index("files_tenant_id_id_idx", "tenant_id", "id", postgresql_include=["bytes", "expires_at"]),
+    Index("files_expires_at_idx", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
+    CheckConstraint("bytes >= 0", name="bytes"),
+    CheckConstraint("octet_length(sha256) = 32", name="sha256"),
+)
+
+# Objects in the storage that no file needs: still being written, or to be deleted. Every object is here or
+# among the files from before it exists until after it is gone, so none is ever lost sight of.
+stray_objects = Table(
+    "stray_objects",
+    metadata,
+    Column("key", Text, primary_key=True),
+    # From when on it may be deleted, and nobody may finish writing it.
+    _moment("due_at"),
+    Index("stray_objects_due_at_idx", "due_at"),
+    **_CHURN,
+)

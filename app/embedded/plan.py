@@ -82,6 +82,7 @@ def make(state: StateDir, options: Options, environ: Mapping[str, str]) -> Plan:
         "HEADRACE_REDIS_URL": redis_url,
         "HEADRACE_FLOWER_URL": f"http://{flower_login}@{LOOPBACK}:{flower_port}",
         "HEADRACE_SECRET_KEY": told.get("HEADRACE_SECRET_KEY") or token_urlsafe(48),
+        "HEADRACE_STORAGE_URL": _storage_url(state, told, last),
         "HEADRACE_STATE_DIR": str(state.root),
         "HEADRACE_METRICS_DIR": str(state.metrics),
         "HEADRACE_ALLOW_LOCAL_WEBHOOKS": told.get("HEADRACE_ALLOW_LOCAL_WEBHOOKS", "true"),
@@ -127,6 +128,14 @@ def _is_embedded(url: str, password: str) -> bool:
     down, for one of the user's.
     """
     return not url or urlsplit(url).password == password
+
+
+def _storage_url(state: StateDir, told: Mapping[str, str], last: Mapping[str, str]) -> str:
+    """The user's storage, else our own folder: the one that is there now, should the state dir have moved."""
+    url, before = told.get("HEADRACE_STORAGE_URL"), last.get("HEADRACE_STATE_DIR")
+    if url and not (before and url == StateDir(Path(before)).storage.as_uri()):
+        return url
+    return state.storage.as_uri()
 
 
 def _port(url: str | None) -> int | None:

@@ -31,6 +31,7 @@ class StateDir:
         self.metrics = self.root / "metrics"
         self.postgres = self.root / "postgres"
         self.valkey = self.root / "valkey"
+        self.storage = self.root / "storage"
         self.supervisor_conf = self.root / "supervisor.conf"
         self.supervisor_pid = self.root / "supervisor.pid"
         self._passwords = self.root / "passwords.json"
@@ -53,7 +54,7 @@ class StateDir:
         """Make the folders. An existing state dir is kept with all its data."""
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for folder in (self.logs, self.metrics, self.valkey):
+            for folder in (self.logs, self.metrics, self.valkey, self.storage):
                 folder.mkdir(mode=0o700, exist_ok=True)
             self.supervisor_socket.parent.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:

@@ -1,6 +1,7 @@
 """Accept: from a validated request to a committed job, then the bell. One SQL statement writes it all."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -90,6 +91,12 @@ class Intake:
         metrics.ACCEPT_JOBS.labels(job.model).inc()
         bells.ring(self._ringer, doorbell_for(version, job.lane))
         return Fresh(job, version.spec.unit, written.created_at, written.expires_at)
+
+    def write_many(self, jobs: Sequence[QueuedJob], version: ModelVersion) -> None:
+        """Commit these jobs of one version and lane, all or none, then ring once."""
+        sql.accept_many(self._engine, jobs)
+        metrics.ACCEPT_JOBS.labels(version.spec.name).inc(len(jobs))
+        bells.ring(self._ringer, doorbell_for(version, jobs[0].lane))
 
     def _replay(self, tenant_id: int, written: sql.Repeated) -> Replayed:
         if not written.same:

@@ -1,6 +1,7 @@
 """Cancel, retry, erase: what a client may do with a job that exists."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -57,6 +58,14 @@ def cancel(engine: Engine, ringer: Ringer, wakeups: Wakeups, principal: Principa
         # If it ended now, the webhooks that tell of it are queued; for once too often there is no harm.
         bells.ring(ringer, DeliveryBell())
     return fetch(engine, principal, job_id)
+
+
+def give_up(engine: Engine, ringer: Ringer, wakeups: Wakeups, job_ids: Sequence[UUID]) -> None:
+    """Cancel these jobs, of whatever tenant, since nobody wants what is not done of them."""
+    statuses = cancel_sql.cancel_many(engine, job_ids)
+    wakeups.announce(statuses)
+    if JobStatus.CANCELED in statuses.values():
+        bells.ring(ringer, DeliveryBell())
 
 
 def erase(engine: Engine, principal: Principal, job_id: UUID) -> Any:

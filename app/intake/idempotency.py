@@ -7,9 +7,18 @@ from app.db.accept import IdempotencyKey as Once
 from app.errors import Invalid, Malformed
 from app.intake.validate import canonical
 
-__all__ = ["MAX_KEY", "Once", "once", "reused"]
+__all__ = ["MAX_KEY", "Once", "once", "read_key", "reused"]
 
 MAX_KEY = 255
+
+
+def read_key(header: str | None) -> str | None:
+    """The key, if there is one. Raises `Malformed` for one that is none."""
+    if header is None or (0 < len(header) <= MAX_KEY and header.isascii() and header.isprintable()):
+        return header
+    raise Malformed(
+        "invalid_idempotency_key", f"Idempotency-Key must be 1 to {MAX_KEY} printable ASCII characters"
+    )
 
 
 def once(header: str | None, endpoint: str, body: Any) -> Once | None:
@@ -17,13 +26,10 @@ def once(header: str | None, endpoint: str, body: Any) -> Once | None:
 
     Raises `Malformed` for a key that is none.
     """
-    if header is None:
+    key = read_key(header)
+    if key is None:
         return None
-    if not (0 < len(header) <= MAX_KEY and header.isascii() and header.isprintable()):
-        raise Malformed(
-            "invalid_idempotency_key", f"Idempotency-Key must be 1 to {MAX_KEY} printable ASCII characters"
-        )
-    return Once(endpoint, header, hashlib.sha256(canonical(body)).digest())
+    return Once(endpoint, key, hashlib.sha256(canonical(body)).digest())
 
 
 def reused() -> Invalid:

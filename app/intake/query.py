@@ -50,11 +50,18 @@ def read_query(query: Iterable[tuple[str, str]], reader_of: Callable[[str], Read
     return chosen
 
 
-def limit(text: str) -> int:
-    """The size of a page."""
-    if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= MAX_LIMIT):
-        raise ValueError(f"must be a number from 1 to {MAX_LIMIT}")
-    return int(text)
+def limit_to(most: int) -> Callable[[str], int]:
+    """Reads the size of a page."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= most):
+            raise ValueError(f"must be a number from 1 to {most}")
+        return int(text)
+
+    return read
+
+
+limit = limit_to(MAX_LIMIT)
 
 
 def cursor(prefix: str, noun: str) -> Reader:

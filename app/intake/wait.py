@@ -1,7 +1,7 @@
-"""Holding a request until its job has ended."""
+"""Holding a request until its job has ended, or all of its jobs."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -52,3 +52,28 @@ def until_finished(
             break
         waiter.wait(left)
     return row
+
+
+def as_they_end(
+    read: Callable[[Collection[UUID]], Collection[Any]],
+    job_ids: Collection[UUID],
+    waiter: Waiter,
+    wakeups: Wakeups,
+    timeout_s: float,
+    *,
+    unwanted: Callable[[], bool],
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Any]:
+    """The rows of these jobs as they end, as `read` gives them, until all did or `timeout_s` passed.
+
+    A wake-up costs one read, of the jobs it names. Silence costs one too, of all that are left: a wake-up
+    may be lost. Over, too, once `unwanted`. `waiter` listened before the jobs were written.
+    """
+    deadline = clock() + timeout_s
+    left = set(job_ids)
+    while left and not wakeups.closing and not unwanted() and (patience := deadline - clock()) > 0:
+        heard = waiter.wait(patience)
+        asked = waiter.news() & left if heard else left
+        for row in read(asked) if asked else ():
+            left.discard(row.job_id)
+            yield row

@@ -7,7 +7,8 @@ the message of a database error is left out, because Postgres quotes values in i
 import logging
 import sys
 import traceback
-from typing import Any, TextIO
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import orjson
 import structlog
@@ -30,6 +31,7 @@ get_logger = structlog.get_logger
 
 def configure(settings: Settings, stream: TextIO | None = None) -> None:
     """Send our events and the libraries' warnings to `stream` (stdout) in one format. Once per process."""
+    outlet = cast(TextIO, _Outlet(stream or sys.stdout))
     level = getattr(logging, settings.log_level.upper())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -41,10 +43,11 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(stream or sys.stdout),
+        # Writes a line at once: processes that share a pipe would else mix theirs.
+        logger_factory=structlog.WriteLoggerFactory(outlet),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(stream or sys.stdout)
+    handler = logging.StreamHandler(outlet)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
@@ -56,6 +59,23 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     root.setLevel(level)
     for name in _LOUD_LIBRARIES:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+class _Outlet:
+    """Where lines go. What can't be written is lost: no request and no batch fails because a disk is full, or
+    because whoever read our pipe was killed.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, line: str) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.write(line)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def describe(error: BaseException) -> dict[str, Any]:

@@ -88,6 +88,10 @@ WEBHOOK_QUEUE = Gauge(
     ["place"],
     multiprocess_mode="mostrecent",
 )
+FILES_STORED = Counter("headrace_files_stored", "Files stored, by purpose.", ["purpose"])
+FILES_STORED_BYTES = Counter(
+    "headrace_files_stored_bytes", "Bytes of the files stored, by purpose.", ["purpose"]
+)
 RESCUE_JOBS = Counter("headrace_rescue_jobs", "Jobs taken back from dead workers, by outcome.", ["outcome"])
 QUEUE_JOBS = Gauge(
     "headrace_queue_jobs",

@@ -1,4 +1,4 @@
-"""The HTTP guide, run as it is written."""
+"""The guides of the HTTP API and of webhooks, run as they are written."""
 
 import shutil
 from pathlib import Path
@@ -18,3 +18,9 @@ needs_tools = pytest.mark.skipif(
 def test_the_http_guide_works_as_written(stack: RunningStack, tmp_path: Path) -> None:
     (tmp_path / ".headrace").symlink_to(stack.state_dir)
     guides.run(guides.DOCS / "guides" / "http.md", tmp_path)
+
+
+@needs_tools
+def test_the_webhook_guide_works_as_written(stack: RunningStack, tmp_path: Path) -> None:
+    (tmp_path / ".headrace").symlink_to(stack.state_dir)
+    guides.run(guides.DOCS / "guides" / "webhooks.md", tmp_path)

@@ -83,3 +83,42 @@ def test_inputs_come_back_to_the_letter(queue: Queue) -> None:
     accept.accept(queue.engine, job, None)
     stored = queue.execute("SELECT input::text FROM jobs WHERE id = :id", id=job.id)[0][0]
     assert stored == text.decode()
+
+
+def test_many_are_written_as_each_alone_would_be_and_queue_in_their_order(queue: Queue) -> None:
+    def wanted(number: int) -> QueuedJob:
+        return a_job(
+            queue,
+            input=b'{"a":"\\u0000 \\"quoted\\", {braced}","n":0.10000000000000001,"i":%d}' % number,
+            webhook="https://example.com/a,b" if number % 2 else None,
+            webhook_events=("started", "completed"),
+            metadata={"k": 'v"', "number": str(number)},
+            use_case=None if number % 3 else "search, and more",
+            retry_of=new_uuid() if number == 4 else None,
+            queue_ttl_s=60.0 + number,
+            retry=RetryPolicy(number + 1, 10, 20),
+        )
+
+    def stored(job: QueuedJob) -> list[object]:
+        columns = (
+            "tenant_id, version_id, lane, priority, input::text, input_hash, expires_at - created_at,"
+            " execution_timeout_s, max_attempts, initial_delay_ms, max_delay_ms, webhook, webhook_events,"
+            " use_case, metadata, batch_id, custom_id"
+        )
+        return list(queue.execute(f"SELECT {columns} FROM jobs WHERE id = :id", id=job.id)[0])
+
+    alone, together = [wanted(n) for n in range(6)], [wanted(n) for n in range(6)]
+    for job in alone:
+        accept.accept(queue.engine, job, None)
+    accept.accept_many(queue.engine, together)
+    assert [stored(job) for job in together] == [stored(job) for job in alone]
+    assert queue.get(together[4].id).retry_of == together[4].retry_of
+    claimed = [job.id for job in queue.claim(queue.worker())]
+    assert claimed == [job.id for job in (*alone, *together)]
+    assert not conservation.check(queue.engine).violations
+
+
+def test_of_many_one_that_is_refused_leaves_none(queue: Queue) -> None:
+    with pytest.raises(DBAPIError):
+        accept.accept_many(queue.engine, [a_job(queue), a_job(queue, input=b"not json"), a_job(queue)])
+    assert conservation.check(queue.engine).counts["jobs"] == 0

@@ -19,6 +19,7 @@ VIOLATIONS = {
     "flask": ("app/broker/ring.py", "import flask"),
     "sqlalchemy": ("app/intake/registry.py", "import sqlalchemy"),
     "celery": ("workers/pipeline.py", "import celery"),
+    "storage": ("app/intake/files.py", "import boto3"),
     "torch": ("workers/infer.py", "import torch"),
     "egress": ("workers/infer.py", "import workers.egress"),
 }

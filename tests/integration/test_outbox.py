@@ -36,7 +36,7 @@ def events(outbox: Outbox) -> list[tuple[str, str, str]]:
 
 def claim(outbox: Outbox, sender: WorkerIdentity, **changes: Any) -> list[deliveries.ClaimedDelivery]:
     asked: dict[str, Any] = {"window": 100, "room": 100, "rooms": {}}
-    return deliveries.claim(outbox.queue.engine, sender.id, **{**asked, **changes})
+    return list(deliveries.claim(outbox.queue.engine, sender.id, **{**asked, **changes}).deliveries)
 
 
 def delivered(one: deliveries.ClaimedDelivery) -> deliveries.SettledTry:
@@ -178,6 +178,20 @@ def test_the_window_bounds_a_claim_and_no_target_is_always_last(
         (one,) = claim(outbox, sender, window=1)
         first.add(one.endpoint_id)
     assert len(first) > 1, "the order of targets is random"
+
+
+def test_a_claim_looks_at_so_many_targets_and_the_next_one_goes_on(
+    outbox: Outbox, sender: WorkerIdentity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries, "HOPS", 3)
+    for number in range(7):
+        outbox.finish(webhook=f"https://{number}.example/", webhook_events=("completed",))
+    after, seen = "", []
+    for _ in range(3):
+        claimed = deliveries.claim(outbox.queue.engine, sender.id, window=100, room=1, rooms={}, after=after)
+        seen.append(len(claimed.deliveries))
+        after = claimed.reached
+    assert (seen, after) == ([3, 3, 1], "")
 
 
 def test_a_tenants_urls_of_one_origin_are_one_target(outbox: Outbox, sender: WorkerIdentity) -> None:

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from app.broker.ring import Ringer
-from app.db import delivery_log, endpoints, erase
+from app.db import deliveries, delivery_log, endpoints, erase
 from app.db.engine import make_engine
 from app.domain.delivery import DELAYS_S
 from app.domain.ids import format_id, new_uuid
@@ -24,11 +24,14 @@ from app.domain.signature import new_secret
 from app.domain.stages import DeliveryBell, WorkerIdentity
 from app.intake import view
 from app.settings import Settings
-from tests.support.jobs import Queue, settings_for
+from tests.support.jobs import Queue, settings_for, succeeded
 from tests.support.outbox import Clock, Outbox
 from tests.support.receiver import Received, Receiver, receiver
 from tests.support.waiting import wait_until
 from workers.drainflag import DrainFlag
+from workers.maintenance.rescue import Rescue
+from workers.notify import Notifier
+from workers.settle import settle
 from workers.webhooks.sender import Sender
 
 DAY_S = 86_400
@@ -202,6 +205,23 @@ def test_above_20_kb_ids_and_urls_are_left(
     for data in thin:
         assert set(data) == {"id", "object", "status", "batch_id", "custom_id", "retry_of", "urls"}
         assert data["urls"]["get"] == f"http://headrace.test/v1/jobs/{data['id']}"
+
+
+def test_a_start_is_the_same_whatever_the_job_answers_later(
+    outbox: Outbox, queue: Queue, hooks: Receiver, make_sender: Callable[..., Sender]
+) -> None:
+    hooks.answers["/hook"] = 500
+    queue.submit(webhook=hooks.url(), webhook_events=("started",))
+    worker = queue.worker()
+    (job,) = queue.claim(worker)
+    clock = Clock()
+    sender = make_sender(now=clock)
+    sender.deliver()
+    settle(queue.engine, worker, [succeeded(job, orjson.dumps("x" * 50_000))])
+    clock.forward(days=1)
+    sender.deliver()
+    first, second = hooks.received
+    assert first.body == second.body
 
 
 def test_a_start_is_told_as_it_was(
@@ -529,6 +549,55 @@ def test_a_key_that_is_missing_is_our_error_and_shows_no_secret(
     assert [one["error"] for one in only(outbox).attempts] == ["internal_error"]
     assert only(outbox).status == "pending"
     assert "whsec_" not in capsys.readouterr().out
+
+
+def test_our_own_errors_are_not_the_endpoints(
+    outbox: Outbox, queue: Queue, make_sender: Callable[..., Sender]
+) -> None:
+    endpoint = outbox.endpoint("http://127.0.0.1:1/")
+    queue.execute("UPDATE webhook_endpoints SET secret = '1.lost.' || split_part(secret, '.', 3)")
+    outbox.finish()
+    make_sender().deliver()
+    row = endpoints.get(queue.engine, queue.tenant_id, endpoint)
+    assert row is not None
+    assert row.failing_since is None
+
+
+def test_what_could_not_be_written_is_sent_again(
+    outbox: Outbox,
+    queue: Queue,
+    hooks: Receiver,
+    make_sender: Callable[..., Sender],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The sender gives up its name, and with it the leases that nobody would take from a live one."""
+    outbox.finish(webhook=hooks.url(), webhook_events=("completed",))
+    sender = make_sender()
+    before = sender.identity.id
+    with monkeypatch.context() as patched:
+        patched.setattr(deliveries, "settle", lambda *_: 1 / 0)
+        sender.deliver()
+    assert sender.identity.id != before
+    sender.heartbeat()
+    Rescue(queue.engine, Notifier(outbox.settings.redis_url), 30.0, 3).run_once()
+    sender.deliver()
+    first, second = hooks.received
+    assert first.id == second.id
+    assert only(outbox).status == "delivered"
+
+
+def test_more_targets_than_one_claim_looks_at(
+    outbox: Outbox,
+    hooks: Receiver,
+    make_sender: Callable[..., Sender],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(deliveries, "HOPS", 2)
+    for number in range(7):
+        outbox.endpoint(hooks.url(f"/{number}"))
+    outbox.finish(3)
+    report = make_sender().deliver()
+    assert (report.delivered, report.ended) == (21, "empty")
 
 
 def test_a_job_past_retention_ends_its_delivery(

@@ -194,7 +194,7 @@ def test_the_law_finds_every_kind_of_violation(queue: Queue) -> None:
     queue.execute("INSERT INTO job_results (job_id, status) VALUES (gen_random_uuid(), 'canceled')")
     found = conservation.check(queue.engine)
     problems: dict[str, Any] = {violation.problem: violation for violation in found.violations}
-    assert problems["lost: in no place"].job_id == str(lost)
+    assert problems["lost: in no place"].id == str(lost)
     assert problems["in more than one place"].places == ("job_ready", "job_results")
     assert "no such job" in problems
     assert len(found.violations) == 3

@@ -78,6 +78,15 @@ async def _answer(receiver: Receiver, request: web.Request) -> web.StreamRespons
     return answer
 
 
+async def _stop(runner: web.AppRunner) -> None:
+    await runner.cleanup()
+    # Handlers that never answer.
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+
+
 @contextlib.contextmanager
 def receiver() -> Iterator[Receiver]:
     """A receiver that answers 204 to everything, until it is told otherwise."""
@@ -104,7 +113,7 @@ def receiver() -> Iterator[Receiver]:
     try:
         yield made
     finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(_stop(runner), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()

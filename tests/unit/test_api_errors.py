@@ -8,7 +8,7 @@ from app.api.catalogue_of_errors import CODES
 
 SOURCE = Path(app.__file__).parent
 _RAISED = re.compile(
-    r"\b(?:Malformed|Unauthenticated|Forbidden|NotFound|Conflict|TooLarge|WrongMediaType|Invalid|_invalid)"
+    r"\b(?:Malformed|Unauthenticated|Forbidden|NotFound|Conflict|TooLarge|WrongMediaType|Invalid|WorkFailed|_invalid)"
     r'\(\s*"(\w+)"'
 )
 # Raised by operators' commands, never by a request.
@@ -21,6 +21,8 @@ ELSEWHERE = {
     "internal_error",
     "unavailable",
     "not_ready",
+    "range_not_satisfiable",
+    "storage_not_configured",
 }
 
 
@@ -39,14 +41,21 @@ def test_every_code_raised_is_explained() -> None:
 
 
 def test_every_code_explained_is_raised() -> None:
-    assert set(CODES) - set(raised()) <= ELSEWHERE | {"too_many_waiters"}
+    assert set(CODES) - set(raised()) <= ELSEWHERE | {"too_many_waiters", "embedding_timeout"}
 
 
 def test_statuses_fit_the_class_that_raises_them() -> None:
-    expected = {"Malformed": 400, "Conflict": 409, "NotFound": 404, "TooLarge": 413, "Invalid": 422}
+    expected = {
+        "Malformed": 400,
+        "Conflict": 409,
+        "NotFound": 404,
+        "TooLarge": 413,
+        "Invalid": 422,
+        "WorkFailed": 500,
+    }
     for path in [*(SOURCE / "intake").glob("*.py"), *(SOURCE / "api").glob("*.py")]:
         for kind, code in re.findall(
-            r'\b(Malformed|Conflict|NotFound|TooLarge|Invalid)\(\s*"(\w+)"', path.read_text()
+            r'\b(Malformed|Conflict|NotFound|TooLarge|Invalid|WorkFailed)\(\s*"(\w+)"', path.read_text()
         ):
             if code in CODES:
                 assert CODES[code].status == expected[kind], (path, code)

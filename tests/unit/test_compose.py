@@ -148,7 +148,7 @@ def test_stores_are_not_published_and_the_rest_only_on_loopback() -> None:
     assert all(interpolated(port, env_example()).startswith("127.0.0.1:") for port in published)
 
 
-@pytest.mark.parametrize("name", set(OURS) - {"migrate", "ctl"})
+@pytest.mark.parametrize("name", sorted(set(OURS) - {"migrate", "ctl"}))
 def test_processes_start_after_the_migrations(name: str) -> None:
     waits_for = OURS[name]["depends_on"]
     assert waits_for["migrate"]["condition"] == "service_completed_successfully"
@@ -190,6 +190,19 @@ def test_the_dockerfile_copies_what_exists_and_what_is_not_ignored() -> None:
     extras = re.findall(r"'\.\[(.*)\]'", (ROOT / "Dockerfile").read_text())
     known = set(re.findall(r"^(\w+) =$", (ROOT / "setup.cfg").read_text(), re.MULTILINE))
     assert {extra for group in extras for extra in group.split(",")} <= known
+
+
+def test_files_are_seen_by_all_who_work_with_them_and_by_nobody_else() -> None:
+    place = "storage:/var/lib/headrace/storage"
+    seen_by = {name for name, service in OURS.items() if place in service.get("volumes", [])}
+    assert seen_by == {"api", "scheduler", "ctl", *WORKERS}
+    assert "storage" in COMPOSE["volumes"]
+    assert env_example()["STORAGE_URL"] == "file:///var/lib/headrace/storage"
+    # A new volume takes its owner from the image.
+    assert (
+        "install -d -o headrace -g headrace -m 700 /var/lib/headrace/storage"
+        in (ROOT / "Dockerfile").read_text()
+    )
 
 
 def test_postgres_is_the_embedded_one_in_version_and_tuning() -> None:

@@ -110,3 +110,18 @@ def test_no_secret_is_in_an_argument(state: StateDir) -> None:
         assert state.password(name) not in told
     assert planned.env["HEADRACE_SECRET_KEY"] not in told
     assert "mine" not in told
+
+
+def test_files_are_kept_in_the_state_dir_unless_the_user_says_where(state: StateDir) -> None:
+    first = plan.make(state, Options(), OWN_SERVERS).env
+    assert first["HEADRACE_STORAGE_URL"] == state.storage.as_uri()
+    own = plan.make(state, Options(), {**OWN_SERVERS, "HEADRACE_STORAGE_URL": "s3://mine/files"}).env
+    assert own["HEADRACE_STORAGE_URL"] == "s3://mine/files"
+    state.write_env(own)
+    assert plan.make(state, Options(), {}).env["HEADRACE_STORAGE_URL"] == "s3://mine/files"
+
+
+def test_files_move_with_the_state_dir(state: StateDir, tmp_path: Path) -> None:
+    state.write_env(plan.make(state, Options(), OWN_SERVERS).env)
+    moved = StateDir(state.root.rename(tmp_path / "moved"))
+    assert plan.make(moved, Options(), {}).env["HEADRACE_STORAGE_URL"] == moved.storage.as_uri()

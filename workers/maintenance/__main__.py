@@ -9,10 +9,11 @@ from app.db.engine import connect, make_engine
 from app.errors import SettingsError, Unavailable
 from app.observability import logs
 from app.settings import Settings, load
+from app.storage import Storage
 from workers.maintenance.expire import Expire
 from workers.maintenance.measure import Measure
 from workers.maintenance.promote import Promote
-from workers.maintenance.prune import Prune
+from workers.maintenance.prune import Prune, PruneFiles
 from workers.maintenance.rescue import Rescue
 from workers.maintenance.scheduler import Every, Scheduler
 from workers.maintenance.sweep import Sweep
@@ -28,6 +29,7 @@ def compose(settings: Settings) -> Scheduler:
     tick, worker = settings.scheduler.tick_s, settings.worker
     rescue = Rescue(engine, notifier, worker.lease_ttl_s, worker.max_crashes)
     prune = Prune(engine, settings.scheduler.retention_days, settings.scheduler.idempotency_hours)
+    prune_files = PruneFiles(engine, Storage.of(settings))
     return Scheduler(
         engine,
         [
@@ -36,6 +38,7 @@ def compose(settings: Settings) -> Scheduler:
             Every("expire", tick, Expire(engine, notifier).run_once),
             Every("sweep", tick, Sweep(engine, ringer, worker.slice_s).run_once),
             Every("measure", settings.scheduler.measure_s, Measure(engine).run_once),
+            Every("prune_files", settings.scheduler.prune_files_s, prune_files.run_once),
             Every("prune", settings.scheduler.prune_s, prune.run_once),
         ],
         tick,
@@ -51,6 +54,7 @@ def main() -> None:
         with connect(engine):
             pass
         engine.dispose()
+        scheduler = compose(settings)
     except SettingsError as error:
         sys.exit("\n".join(["headrace scheduler: settings are wrong:", *error.problems]))
     except Unavailable as error:
@@ -58,7 +62,7 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    compose(settings).run(stop)
+    scheduler.run(stop)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""prune: make the partitions of the days ahead, drop those past retention, forget what is old."""
+"""prune: make the partitions of the days ahead, drop those past retention, forget what is old.
+
+And remove files that have expired, and what is in the storage but is no file's.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +11,8 @@ import structlog
 
 from app.db import partitions, upkeep
 from app.db.engine import Engine, transaction
+from app.intake import files
+from app.storage import Storage
 
 log = structlog.get_logger()
 
@@ -32,3 +37,18 @@ class Prune:
         if dropped or keys or workers:
             log.info("prune.done", partitions=dropped, idempotency_keys=keys, workers=workers)
         return len(dropped)
+
+
+@dataclass(frozen=True)
+class PruneFiles:
+    """A few at a time, so that nothing else has to wait for a slow storage."""
+
+    engine: Engine
+    storage: Storage
+
+    def run_once(self) -> int:
+        """Returns how many files had expired."""
+        expired, objects = files.prune(self.engine, self.storage)
+        if expired or objects:
+            log.info("prune.files", expired=expired, objects=objects)
+        return expired

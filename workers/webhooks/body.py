@@ -22,10 +22,10 @@ def body(delivery: ClaimedDelivery, job: Any | None, base_url: str) -> bytes | N
     if job is None:
         return None
     if delivery.event == Event.JOB_STARTED:
-        data = _as_it_started(delivery, job, base_url)
+        data, held = _as_it_started(delivery, job, base_url), job.input_bytes
     else:
-        data = view.job(job, base_url)
-    if job.small and len(whole := _body(delivery, data)) <= MOST_BYTES:
+        data, held = view.job(job, base_url), job.input_bytes + job.output_bytes
+    if held <= MOST_BYTES and len(whole := _body(delivery, data)) <= MOST_BYTES:
         return whole
     return _body(delivery, {name: data[name] for name in _KEPT})
 

@@ -96,8 +96,12 @@ class Sender(Presence):
         self._loop: asyncio.AbstractEventLoop | None = None
         # All below is the loop's own.
         self._egress: Egress | None = None
-        self._under_way: dict[UUID, asyncio.Task[None]] = {}
+        # What is leased to us: being sent, or (without a task) about to be written.
+        self._under_way: dict[UUID, asyncio.Task[None] | None] = {}
         self._sending = 0
+        # A round of claims goes once through all targets: where the next one begins, what it found so far.
+        self._after = ""
+        self._found = 0
         self._ended: list[SettledTry] = []
         self._settling: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
@@ -185,9 +189,10 @@ class Sender(Presence):
         self._receivers.forget_idle()
         rooms, room = self._receivers.rooms(), self._receivers.default_room
         full = self._receivers.any_full()
-        claimed, ready, refused = await self._in_thread(self._prepare, window, room, rooms)
+        claimed, reached, ready, refused = await self._in_thread(self._prepare, window, room, rooms)
         self._report.claimed += claimed
         if refused:
+            self._under_way |= {one.id: None for one in refused}
             self._end(refused)
         for one in ready:
             self._receivers.began(one.delivery.target)
@@ -196,31 +201,44 @@ class Sender(Presence):
         metrics.WEBHOOK_UNDER_WAY.set(len(self._under_way))
         taken = Counter(one.delivery.target for one in ready)
         return (
-            full
+            self._round_goes_on(reached, claimed)
+            or full
             or claimed == window
             or any(count == rooms.get(target, room) for target, count in taken.items())
         )
 
+    def _round_goes_on(self, reached: str, claimed: int) -> bool:
+        """Whether targets are left that this round has not seen, or another round may find something."""
+        first, last = not self._after, not reached
+        self._after, self._found = reached, self._found + claimed
+        if not last:
+            return True
+        found, self._found = self._found, 0
+        return not first and found > 0
+
     def _prepare(
         self, window: int, room: int, rooms: dict[str, int]
-    ) -> tuple[int, list[Ready], list[SettledTry]]:
-        """In a thread: claim, read the jobs, make the bodies. Returns how many, the ready and the refused."""
+    ) -> tuple[int, str, list[Ready], list[SettledTry]]:
+        """In a thread: claim, read the jobs, make the bodies.
+
+        Returns how many, which target was reached, the ready ones and those that are not sent.
+        """
         now = self._now() if self._now else None
         claimed = deliveries.claim(
-            self.engine, self.identity.id, window=window, room=room, rooms=rooms, now=now
+            self.engine, self.identity.id, window=window, room=room, rooms=rooms, after=self._after, now=now
         )
-        wanted = [delivery.job_id for delivery in claimed if delivery.job_id is not None]
+        wanted = [delivery.job_id for delivery in claimed.deliveries if delivery.job_id is not None]
         rows = jobs.for_webhooks(self.engine, wanted, MOST_BYTES) if wanted else {}
         ready: list[Ready] = []
         refused: list[SettledTry] = []
-        for delivery in claimed:
+        for delivery in claimed.deliveries:
             if delivery.endpoint_id is not None and delivery.endpoint_status is None:
                 refused.append(unsent(delivery, DeliveryStatus.CANCELED))
             elif delivery.endpoint_status == "disabled":
                 refused.append(unsent(delivery, DeliveryStatus.FAILED, "endpoint_disabled"))
             else:
                 self._make_ready(delivery, rows, ready, refused)
-        return len(claimed), ready, refused
+        return len(claimed.deliveries), claimed.reached, ready, refused
 
     def _make_ready(
         self, delivery: ClaimedDelivery, rows: dict[UUID, Any], ready: list[Ready], refused: list[SettledTry]
@@ -296,8 +314,9 @@ class Sender(Presence):
         while self._ended:
             tries, self._ended = self._ended, []
             if not await self._write(tries):
-                # Postgres was away for longer than our leases live: who holds them now sends again.
+                # Nobody else takes what is leased to a live sender: under a new identity it is sent again.
                 log.warning("webhook.settle_lost", deliveries=len(tries))
+                self.abandon()
             for tried in tries:
                 self._under_way.pop(tried.id, None)
             metrics.WEBHOOK_UNDER_WAY.set(len(self._under_way))
@@ -335,7 +354,7 @@ class Sender(Presence):
 
     async def _finish(self) -> None:
         """Let what is under way end; what has not by its deadline is given back, and costs no try."""
-        tasks = list(self._under_way.values())
+        tasks = [task for task in self._under_way.values() if task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=self._settings.sender.deadline_s)
             for task in tasks:

@@ -148,7 +148,8 @@ class HandSender:
         return cls(queue, queue.worker(name="sender/0").id)
 
     def claim(self) -> list[ClaimedDelivery]:
-        return deliveries_sql.claim(self.queue.engine, self.worker_id, window=100, room=100, rooms={})
+        asked: dict[str, Any] = {"window": 100, "room": 100, "rooms": {}}
+        return list(deliveries_sql.claim(self.queue.engine, self.worker_id, **asked).deliveries)
 
     def settle(self, claimed: ClaimedDelivery, status: DeliveryStatus, **changes: Any) -> None:
         fields: dict[str, Any] = {"id": claimed.id, "epoch": claimed.epoch, "status": status}

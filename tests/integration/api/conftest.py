@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -17,6 +18,7 @@ from app.factory import create_app
 from app.intake.keys import SCOPES, issue_key
 from app.observability import logs
 from app.settings import Api as ApiSettings
+from app.settings import Files as FileSettings
 from app.settings import Settings
 from tests.integration.api.client import Api, HandSender, HandWorker
 from tests.support.jobs import Queue, settings_for
@@ -62,16 +64,21 @@ class Clock:
         return self.now
 
 
-def small_settings(database_url: str, redis_url: str) -> Settings:
+def small_settings(database_url: str, redis_url: str, storage: Path | None = None) -> Settings:
     """Small limits, so that going over them is cheap."""
-    limits = ApiSettings(max_body_bytes=100_000, max_json_depth=32, max_waiters=20)
-    return settings_for(database_url, redis_url, api=limits)
+    return settings_for(
+        database_url,
+        redis_url,
+        api=ApiSettings(max_body_bytes=100_000, max_json_depth=32, max_waiters=20),
+        files=FileSettings(max_bytes=300_000, quota_bytes=1_000_000),
+        storage_url=storage.as_uri() if storage else None,
+    )
 
 
 @contextmanager
-def open_api(database_url: str, redis_url: str, **options: Any) -> Iterator[Api]:
+def open_api(database_url: str, redis_url: str, storage: Path | None = None, **options: Any) -> Iterator[Api]:
     """The application on these servers, with `echo` and `strict` registered, and a key that may do all."""
-    settings = small_settings(database_url, redis_url)
+    settings = small_settings(database_url, redis_url, storage)
     queue = Queue.open(database_url)
     models.register(queue.engine, strict_spec())
     pepper = settings.secret_key.get_secret_value()
@@ -101,8 +108,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def api(database_url: str, redis_url: str) -> Iterator[Api]:
-    with open_api(database_url, redis_url) as api:
+def api(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Api]:
+    with open_api(database_url, redis_url, tmp_path / "storage") as api:
         yield api
 
 

@@ -37,6 +37,7 @@ def environment(settings: Settings, **extra: str) -> dict[str, str]:
         "HEADRACE_DATABASE_URL": settings.database_url.get_secret_value(),
         "HEADRACE_REDIS_URL": settings.redis_url.get_secret_value(),
         "HEADRACE_SECRET_KEY": settings.secret_key.get_secret_value(),
+        **({"HEADRACE_STORAGE_URL": settings.storage_url} if settings.storage_url else {}),
         **extra,
     }
 

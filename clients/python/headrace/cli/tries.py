@@ -12,6 +12,7 @@ _CAUSES = {
     "blocked": "the server must not call its address, which is not a public one",
     "invalid_response": "what it answered is not HTTP",
     "sender_lost": "the sender was lost on the way",
+    "internal_error": "an error of the server's own",
 }
 _STATUS_HINTS = {
     "http_status": ", which is not a success (2xx)",
