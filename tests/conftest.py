@@ -21,6 +21,8 @@ def pytest_configure() -> None:
         del os.environ[name]
 
 
+# Before xdist looks at the marks.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """For `make test` with its two workers: a file's tests stay together, and so do all with a stack."""
     for item in items:
