@@ -25,7 +25,7 @@ up: setup ## run the whole system in the foreground until Ctrl-C
 ##@ Develop
 .PHONY: test check bench docs clean
 test: setup ## run all tests, on real servers that they start themselves
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest
 
 check: setup ## lint, formatting, types, and who may import whom
 	$(BIN)/ruff check

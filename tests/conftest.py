@@ -21,15 +21,6 @@ def pytest_configure() -> None:
         del os.environ[name]
 
 
-# Before xdist looks at the marks.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `make test` with its two workers: a file's tests stay together, and so do all with a stack."""
-    for item in items:
-        whole = "tests/e2e/" in item.nodeid
-        item.add_marker(pytest.mark.xdist_group("e2e" if whole else item.nodeid.partition("::")[0]))
-
-
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     """The session's Postgres: `admin_url`, `url(database)`, `database(template)`. Not durable."""
