@@ -103,7 +103,7 @@ _RESCUE = text(
     ), progress AS (
         DELETE FROM job_progress p USING verdict v WHERE p.job_id = v.job_id
     )
-    SELECT job_id, status, outcome, job_id = ANY (ARRAY(SELECT job_id FROM told)) AS told FROM verdict
+    SELECT job_id, status, outcome FROM verdict
     """
 )
 
@@ -124,8 +124,6 @@ class RescuedJob:
     id: UUID
     status: JobStatus
     outcome: str
-    told: bool
-    """Whether a delivery waits to be sent because of it."""
 
 
 def bury(engine: Engine, lease_ttl_s: float, grace_s: float) -> list[Buried]:
@@ -145,4 +143,4 @@ def rescue(engine: Engine, worker_id: UUID, max_crashes: int) -> list[RescuedJob
     """Take every lease from one dead worker. Running it twice, or from two schedulers, is harmless."""
     with connect(engine) as connection:
         rows = connection.execute(_RESCUE, {"worker_id": worker_id, "max_crashes": max_crashes}).all()
-    return [RescuedJob(row.job_id, JobStatus(row.status), row.outcome, row.told) for row in rows]
+    return [RescuedJob(row.job_id, JobStatus(row.status), row.outcome) for row in rows]

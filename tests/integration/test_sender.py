@@ -653,6 +653,37 @@ def test_a_draining_sender_claims_nothing_and_leaves_the_bell(
     assert sender.ringer.waiting(DeliveryBell.queue) == 1
 
 
+def test_while_receivers_hang_postgres_is_hardly_asked(
+    outbox: Outbox,
+    settings: Settings,
+    hooks: Receiver,
+    make_sender: Callable[..., Sender],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def never(_: Received) -> web.Response:
+        await asyncio.Event().wait()
+        return web.Response()
+
+    claims: list[int] = []
+    claim = deliveries.claim
+
+    def counted(*arguments: Any, **options: Any) -> deliveries.Claimed:
+        claimed = claim(*arguments, **options)
+        claims.append(len(claimed.deliveries))
+        return claimed
+
+    monkeypatch.setattr(deliveries, "claim", counted)
+    hooks.answers["/hook"] = never
+    outbox.finish(20, webhook=hooks.url(), webhook_events=("completed",))
+    changes = {
+        "sender": settings.sender.model_copy(update={"deadline_s": 3.0}),
+        "worker": settings.worker.model_copy(update={"slice_s": 0.9}),
+    }
+    assert make_sender(settings=settings.model_copy(update=changes)).deliver().ended == "slice"
+    assert claims[0] == 8
+    assert len(claims) <= 4, "every 50 ms would be 18"
+
+
 def test_many_are_under_way_at_a_time(
     outbox: Outbox, hooks: Receiver, make_sender: Callable[..., Sender]
 ) -> None:

@@ -44,6 +44,9 @@ log = logs.get_logger()
 NEWS_S = 0.05
 """How soon a new bell is heard while deliveries are under way."""
 
+QUIET_S = 1.0
+"""How long nothing is claimed while receivers hang and no bell rings: retries that come due wait for it."""
+
 SETTLE_RETRY_S = 0.5
 
 BELL = DeliveryBell()
@@ -164,8 +167,11 @@ class Sender(Presence):
         while not self._over(report, until):
             # Cleared before the claim: whatever is committed after it rings anew.
             await self._in_thread(self.ringer.clear, BELL)
-            more = await self._claim()
-            await self._wait_for_news(self._sending // 2 if more else 0)
+            more, quiet = await self._claim()
+            if quiet:
+                await self._wait_for_bell()
+            else:
+                await self._wait_for_news(self._sending // 2 if more else 0)
             if not more and not self._under_way:
                 return report
         if report.ended == "draining":
@@ -181,11 +187,14 @@ class Sender(Presence):
             report.ended = "slice"
         return report.ended != "empty"
 
-    async def _claim(self) -> bool:
-        """Start as many due deliveries as there is room for. Returns whether more may be due than that."""
+    async def _claim(self) -> tuple[bool, bool]:
+        """Start as many due deliveries as there is room for.
+
+        Returns whether more may be due than that, and whether there was none that has room.
+        """
         window = self._settings.sender.in_flight - len(self._under_way)
         if window <= 0:
-            return True
+            return True, False
         self._receivers.forget_idle()
         rooms, room = self._receivers.rooms(), self._receivers.default_room
         full = self._receivers.any_full()
@@ -200,12 +209,14 @@ class Sender(Presence):
             self._sending += 1
         metrics.WEBHOOK_UNDER_WAY.set(len(self._under_way))
         taken = Counter(one.delivery.target for one in ready)
-        return (
-            self._round_goes_on(reached, claimed)
+        goes_on = self._round_goes_on(reached, claimed)
+        more = (
+            goes_on
             or full
             or claimed == window
             or any(count == rooms.get(target, room) for target, count in taken.items())
         )
+        return more, not claimed and not goes_on
 
     def _round_goes_on(self, reached: str, claimed: int) -> bool:
         """Whether targets are left that this round has not seen, or another round may find something."""
@@ -351,6 +362,17 @@ class Sender(Presence):
                 while self._sending > enough or (not enough and self._under_way):
                     self._news.clear()
                     await self._news.wait()
+
+    async def _wait_for_bell(self) -> None:
+        """Until a delivery ended, or a bell rang, or `QUIET_S` passed: before that a claim finds nothing.
+
+        Asking Redis costs a tenth of a claim, and receivers that hang may keep us here all day.
+        """
+        sending, until = self._sending, self._clock() + QUIET_S
+        while self._under_way and self._sending >= sending and self._clock() < until:
+            await self._wait_for_news(max(0, sending - 1))
+            if await self._in_thread(self.ringer.rung, BELL.queue):
+                return
 
     async def _finish(self) -> None:
         """Let what is under way end; what has not by its deadline is given back, and costs no try."""
