@@ -75,12 +75,13 @@ _ACCEPT_MANY = text(
     """
 )
 
-_FIRST_ANSWER = text(
+FIRST_ANSWER = text(
     """
     SELECT fingerprint, resource_id FROM idempotency_keys
      WHERE tenant_id = :tenant_id AND endpoint = :endpoint AND key = :key
     """
 )
+"""What the first request with a key made, and of what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ def accept(engine: Engine, job: QueuedJob, idempotency: IdempotencyKey | None) -
         if row is not None:
             return Accepted(row.created_at, row.expires_at)
         assert idempotency is not None
-        first = connection.execute(_FIRST_ANSWER, parameters).one()
+        first = connection.execute(FIRST_ANSWER, parameters).one()
         return Repeated(first.resource_id, same=first.fingerprint == idempotency.fingerprint)
 
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine, text
 
-from app.db.accept import IdempotencyKey, Repeated
+from app.db.accept import FIRST_ANSWER, IdempotencyKey, Repeated
 from app.db.engine import connect, transaction
 from app.errors import Unavailable
 
@@ -41,12 +41,6 @@ _USED = text(
     f"""
     SELECT coalesce(sum(greatest(bytes, {_LEAST})), 0)::bigint FROM files
      WHERE tenant_id = :tenant_id AND {_LIVE}
-    """
-)
-_FIRST_ANSWER = text(
-    """
-    SELECT fingerprint, resource_id FROM idempotency_keys
-     WHERE tenant_id = :tenant_id AND endpoint = :endpoint AND key = :key
     """
 )
 _REMEMBER = text(
@@ -178,7 +172,7 @@ def insert(
                 "key": idempotency.key,
                 "fingerprint": idempotency.fingerprint,
             }
-            first = connection.execute(_FIRST_ANSWER, keyed).one_or_none()
+            first = connection.execute(FIRST_ANSWER, keyed).one_or_none()
             if first is not None:
                 return Repeated(first.resource_id, same=first.fingerprint == idempotency.fingerprint)
         if quota is not None:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import statistics
 import subprocess
@@ -26,9 +25,8 @@ from standardwebhooks.webhooks import Webhook
 from app.db import models
 from app.domain.lanes import Device
 from app.domain.signature import new_secret
-from tests.support import stacks
+from tests.support import node, stacks
 from tests.support.bad_receivers import bad_receivers
-from tests.support.guides import ROOT
 from tests.support.jobs import Queue
 from tests.support.killer import FLUSH, Killer, pids
 from tests.support.ledger import Ledger
@@ -247,15 +245,7 @@ def cases(client: Client) -> list[Case]:
 @pytest.fixture(scope="module")
 def node_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the official Node library, as the lock file pins it."""
-    if not (shutil.which("node") and shutil.which("npm")):
-        pytest.skip("needs node and npm")
-    folder = tmp_path_factory.mktemp("node")
-    for name in ("package.json", "package-lock.json", "verify.mjs"):
-        shutil.copy(ROOT / "tests" / "node" / name, folder)
-    command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return folder
+    return node.install(tmp_path_factory.mktemp("node"))
 
 
 def test_our_sdk_verifies_them(cases: list[Case]) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.db import cancel, deliveries, endpoints, rescue, settle, upkeep
+from app.db import cancel, deliveries, endpoints, rescue, upkeep
 from app.db import workers as workers_sql
 from app.domain.delivery import DeliveryStatus, TryError
 from app.domain.stages import WorkerIdentity
@@ -259,4 +259,3 @@ def test_the_statement_is_all_or_nothing(outbox: Outbox, queue: Queue) -> None:
         settle_outcomes(queue.engine, worker, [succeeded(job)])
     assert queue.get(job.id).status == "running"
     assert outbox.deliveries() == []
-    assert settle.settle.__doc__

@@ -20,6 +20,7 @@ from flask import Flask
 from app.domain.delivery import DELAYS_S, SUBSCRIBABLE, Event, TryError
 from app.domain.signature import new_secret, sign
 from app.intake.webhooks import MOST_ENDPOINTS
+from tests.support import node
 from tests.support.guides import DOCS, blocks
 from tests.support.waiting import wait_until
 
@@ -139,31 +140,15 @@ def test_the_shell_tells_the_genuine_from_the_forged(secret: str, tmp_path: Path
         assert said(forgeries(secret)[what]).startswith("not signed"), what
 
 
-def node_has_modules() -> bool:
-    """`npm install express standardwebhooks` in a folder that NODE_PATH names."""
-    ask = "require.resolve('express'); require.resolve('standardwebhooks')"
-    return (
-        bool(shutil.which("node"))
-        and not subprocess.run(["node", "-e", ask], capture_output=True, timeout=30, check=False).returncode
-    )
-
-
-@pytest.mark.skipif(not shutil.which("node"), reason="there is no node")
-def test_the_node_receiver_is_javascript(tmp_path: Path) -> None:
-    file = tmp_path / "receiver.js"
-    file.write_text(NODE)
-    subprocess.run(["node", "--check", str(file)], check=True, capture_output=True, timeout=30)
-
-
 @pytest.fixture
 def node_receiver(secret: str, tmp_path: Path) -> Iterator[str]:
-    if not node_has_modules():
-        pytest.skip("needs node, and express and standardwebhooks in NODE_PATH")
-    (tmp_path / "receiver.js").write_text(NODE)
+    node.install(tmp_path)
+    # As in an application that has no `"type": "module"`.
+    (tmp_path / "receiver.cjs").write_text(NODE)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with subprocess.Popen(
-        ["node", "receiver.js"],
+        ["node", "receiver.cjs"],
         cwd=tmp_path,
         env={**os.environ, "PORT": str(port), "WEBHOOK_SECRET": secret},
         stdout=subprocess.DEVNULL,

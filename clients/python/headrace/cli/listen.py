@@ -1,7 +1,7 @@
 """`headrace listen`: be the receiver while you write one."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 import click
@@ -100,9 +100,9 @@ def _registered(
 
 def _remove(client: Client, endpoint: WebhookEndpoint) -> None:
     try:
-        client.webhooks.delete(endpoint.id)
-    except NotFoundError:
-        pass  # someone was faster
+        # Gone already if someone was faster.
+        with suppress(NotFoundError):
+            client.webhooks.delete(endpoint.id)
     except (HeadraceError, KeyboardInterrupt):
         output.complain(f"an endpoint was left behind; remove it: headrace webhooks delete {endpoint.id}")
         raise
