@@ -13,14 +13,14 @@ from celery import Celery
 from kombu import Connection
 from kombu.utils.json import dumps
 
-from app.domain.stages import DeliveryBell, Doorbell
+from app.domain.stages import BatchBell, DeliveryBell, Doorbell
 
 _ID = "00000000-0000-0000-0000-000000000000"
 _EXPIRES = datetime(2999, 1, 1, tzinfo=UTC)
 _TAG = "delivery-tag"
 
 
-Bell = Doorbell | DeliveryBell
+Bell = Doorbell | DeliveryBell | BatchBell
 
 
 class BellMessages:

@@ -145,6 +145,8 @@ jobs = Table(
     Column("metadata", JSONB, nullable=False, server_default=text("'{}'")),
     Column("batch_id", UUID),
     Column("custom_id", Text),
+    # How a line of a batch wants its vectors; null for what is no embedding.
+    Column("encoding", Text),
     Column("retry_of", UUID),
     _moment("created_at", default=True),
     _moment("erased_at", null=True),
@@ -279,8 +281,10 @@ webhook_deliveries = Table(
     Column("endpoint_id", UUID),
     Column("url", Text, nullable=False),
     Column("event", Text, nullable=False),
+    # What the event is about, read as it is sent: a job or a batch.
     Column("job_id", UUID),
-    # The event's `data`, when it is not a job that is read as it is sent.
+    Column("batch_id", UUID),
+    # The event's `data`, when it is neither.
     Column("payload", JSON),
     _moment("created_at", default=True),
     Index("webhook_deliveries_tenant_id_id_idx", "tenant_id", "id"),
@@ -416,6 +420,109 @@ files = Table(
     Index("files_expires_at_idx", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
     CheckConstraint("bytes >= 0", name="bytes"),
     CheckConstraint("octet_length(sha256) = 32", name="sha256"),
+)
+
+# A bulk submission. Its jobs' ids are its own id plus their number (see `app/domain/ids.py`), so every range
+# of a batch's rows is a range of a primary key. What became of its jobs is in `batch_tallies`.
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", UUID, primary_key=True),
+    Column("tenant_id", Integer, ForeignKey("tenants.id"), nullable=False),
+    Column("endpoint", Text, nullable=False),
+    # Null until the clerk has gathered what a retry runs again.
+    Column("input_file_id", UUID),
+    Column("retry_of", UUID),
+    Column("completion_window", Text, nullable=False),
+    Column("on_invalid", Text, nullable=False, server_default="fail"),
+    Column("dry_run", Boolean, nullable=False, server_default="false"),
+    Column("webhook", Text),
+    Column("metadata", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("status", Text, nullable=False, server_default="validating"),
+    # How many jobs it has. Null until its file is validated.
+    Column("total", Integer),
+    # How far its file has become jobs: jobs made, and the line and the byte after the last one's.
+    Column("ingested", Integer, nullable=False, server_default="0"),
+    Column("next_line", Integer, nullable=False, server_default="1"),
+    Column("next_byte", BigInteger, nullable=False, server_default="0"),
+    # Wrong lines in all; the first of them are in `batch_errors`, all of them in the error file.
+    Column("invalid", Integer, nullable=False, server_default="0"),
+    Column("estimate", JSON),
+    Column("output_file_id", UUID),
+    Column("error_file_id", UUID),
+    _moment("created_at", default=True),
+    _moment("expires_at"),
+    _moment("in_progress_at", null=True),
+    _moment("finalizing_at", null=True),
+    _moment("completed_at", null=True),
+    _moment("failed_at", null=True),
+    _moment("expired_at", null=True),
+    _moment("cancelling_at", null=True),
+    _moment("cancelled_at", null=True),
+    Index("batches_tenant_id_id_idx", "tenant_id", "id"),
+    CheckConstraint("endpoint IN ('/v1/jobs', '/v1/embeddings')", name="endpoint"),
+    CheckConstraint("on_invalid IN ('fail', 'skip')", name="on_invalid"),
+    CheckConstraint(
+        "status IN ('validating', 'in_progress', 'finalizing', 'completed', 'failed', 'expired',"
+        " 'cancelling', 'cancelled')",
+        name="status",
+    ),
+    CheckConstraint("(status = 'completed') = (completed_at IS NOT NULL)", name="completed"),
+    CheckConstraint("(status = 'failed') = (failed_at IS NOT NULL)", name="failed"),
+    CheckConstraint("(status = 'expired') = (expired_at IS NOT NULL)", name="expired"),
+    CheckConstraint("(status = 'cancelled') = (cancelled_at IS NOT NULL)", name="cancelled"),
+    CheckConstraint("ingested <= coalesce(total, 0)", name="ingested"),
+    **_UPDATED,
+)
+
+# What is wrong with a line of a batch's file. Line 0: with the file itself.
+batch_errors = Table(
+    "batch_errors",
+    metadata,
+    Column("batch_id", UUID, primary_key=True),
+    Column("line", Integer, primary_key=True),
+    Column("code", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("param", Text),
+    Column("custom_id", Text),
+)
+
+# How many of a batch's jobs ended how: insert-only, so that no two settles wait for each other. The sum is
+# the count; the clerk adds old rows up into one.
+batch_tallies = Table(
+    "batch_tallies",
+    metadata,
+    Column("batch_id", UUID, nullable=False),
+    _moment("at", default=True),
+    Column("succeeded", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("canceled", Integer, nullable=False),
+    Column("expired", Integer, nullable=False),
+    Index("batch_tallies_batch_id_idx", "batch_id"),
+    **_CHURN,
+)
+
+# One row per batch that is not at its end: when a clerk should look at it, and which one does, by what epoch.
+batch_work = Table(
+    "batch_work",
+    metadata,
+    Column("batch_id", UUID, primary_key=True),
+    _moment("due_at", default=True),
+    Column("worker_id", UUID),
+    Column("epoch", BigInteger),
+    Index("batch_work_due_at_idx", "due_at"),
+    CheckConstraint("(worker_id IS NULL) = (epoch IS NULL)", name="lease"),
+    **_CHURN,
+)
+
+# Up to which virtual time a tenant's jobs of the batch lane reach (see `app/db/ingest.py`).
+fair_shares = Table(
+    "fair_shares",
+    metadata,
+    Column("tenant_id", Integer, primary_key=True),
+    Column("version_id", Integer, primary_key=True),
+    Column("finish", BigInteger, nullable=False),
+    **_UPDATED,
 )
 
 # Objects in the storage that no file needs: still being written, or to be deleted. Every object is here or

@@ -9,9 +9,24 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-__all__ = ["InvalidId", "boundary", "format_id", "new_uuid", "parse_id"]
+__all__ = [
+    "MOST_ITEMS",
+    "InvalidId",
+    "batch_of",
+    "boundary",
+    "format_id",
+    "item_uuid",
+    "new_batch_uuid",
+    "new_uuid",
+    "parse_id",
+]
 
 new_uuid = uuid7
+
+_ITEM_BITS = 32
+_ITEM_MASK = (1 << _ITEM_BITS) - 1
+MOST_ITEMS = _ITEM_MASK
+"""How many jobs a batch can number."""
 
 
 class InvalidId(ValueError):
@@ -29,6 +44,27 @@ def parse_id(prefix: str, text: str) -> UUID:
     if head != prefix or len(tail) != 32 or not all(c in "0123456789abcdef" for c in tail):
         raise InvalidId(f"expected {prefix}_ and 32 hex digits")
     return UUID(hex=tail)
+
+
+def new_batch_uuid() -> UUID:
+    """A batch's id: a UUIDv7 whose last 32 bits are 0, because its jobs are numbered with them.
+
+    What is left is still unique: 48 bits of time, and 42 bits that count up from a random number within a
+    millisecond (RFC 9562, section 6.2, method 1).
+    """
+    return UUID(int=uuid7().int & ~_ITEM_MASK)
+
+
+def item_uuid(batch_id: UUID, number: int) -> UUID:
+    """The id of a batch's job. `number` counts from 1 in the order of the file, and so do the ids."""
+    if not 1 <= number <= MOST_ITEMS:
+        raise ValueError(f"a batch's jobs are numbered from 1 to {MOST_ITEMS}")
+    return UUID(int=batch_id.int | number)
+
+
+def batch_of(job_id: UUID) -> UUID:
+    """The batch whose job this is. Only for jobs of the batch lane."""
+    return UUID(int=job_id.int & ~_ITEM_MASK)
 
 
 def boundary(moment: datetime) -> UUID:

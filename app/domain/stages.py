@@ -16,6 +16,7 @@ from app.domain.states import JobStatus
 
 DRAIN_TASK = "headrace.drain"
 DELIVER_TASK = "headrace.deliver"
+BOOKKEEP_TASK = "headrace.bookkeep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,17 @@ class DeliveryBell:
     queue: ClassVar[str] = "webhooks"
     key: ClassVar[str] = "deliveries"
     task: ClassVar[str] = DELIVER_TASK
+    arguments: ClassVar[dict[str, Any]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class BatchBell:
+    """ "There are batches to look at." Its members are those of `Doorbell`."""
+
+    time_limit_s: float = 600.0
+    queue: ClassVar[str] = "batches"
+    key: ClassVar[str] = "batches"
+    task: ClassVar[str] = BOOKKEEP_TASK
     arguments: ClassVar[dict[str, Any]] = {}
 
 
