@@ -54,10 +54,14 @@ end
 return 1
 """
 
-# Who lingers while a bell of the queue is unanswered would keep the slot that could answer it.
-# KEYS: unanswered bells, lingerers. ARGV: child, its life in the list.
+# Who lingers while another version's bell is unanswered would keep the slot that could answer it. A bell of the
+# same version is answered here and now, which spares a drain for each time the queue runs empty; its flag stays,
+# because its message is still on its way, and so no more messages are sent than are heard.
+# KEYS: unanswered bells, lingerers. ARGV: child, its life in the list, the bell's key.
 _STAY = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+local rung = redis.call('SCARD', KEYS[1])
+if rung == 1 and redis.call('SREM', KEYS[1], ARGV[3]) == 1 then return 2 end
+if rung > 0 then return 0 end
 redis.call('SADD', KEYS[2], ARGV[1])
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 return 1
@@ -104,7 +108,7 @@ class Ringer:
         return self._redis.attempt(lambda _: self._push(keys, values)) is not None
 
     def linger(self, version_id: int, queue: str, child: UUID, seconds: float) -> bool:
-        """Wait for the next bell of this version without going back to Celery. True if it rang.
+        """Wait for the next bell of this version without going back to Celery. True if it rang, or had rung.
 
         False after `seconds` (below a second), when another bell of the queue needs this child's slot, or
         without Redis. No bell is lost: a ring either finds this child listed and nudges it, or sends a
@@ -113,8 +117,10 @@ class Ringer:
         member, lingerers = f"{version_id}:{child.hex}", _lingerers(queue)
 
         def wait(client: redis.Redis) -> bool:
-            if not self._stay([_rung(queue), lingerers], [member, int(seconds * 1000) + 1000]):
-                return False
+            life_ms = int(seconds * 1000) + 1000
+            stays = self._stay([_rung(queue), lingerers], [member, life_ms, version_id])
+            if stays != 1:
+                return bool(stays == 2)
             nudge = client.blpop([f"nudge:{member}"], timeout=seconds)
             word = nudge[1] if nudge else self._leave([lingerers, f"nudge:{member}"], [member])
             return word == b"work"

@@ -96,6 +96,16 @@ def test_nobody_lingers_while_a_bell_is_unanswered(queue: Queue, ringer: Ringer)
     assert not ringer.rung(QUEUE)
 
 
+def test_a_child_that_ran_out_of_jobs_answers_its_own_versions_bell_itself(queue: Queue, ringer: Ringer) -> None:
+    """Its message stays on its way, and so the next bells send none."""
+    bell = doorbell_for(queue.echo, Lane.INTERACTIVE)
+    for _ in range(3):
+        ringer.ring(bell)
+        assert ringer.linger(queue.echo.id, QUEUE, new_uuid(), 0.05) is True
+    assert ringer.linger(queue.echo.id, QUEUE, new_uuid(), 0.05) is False
+    assert ringer.waiting(QUEUE) == 1
+
+
 def test_nobody_rings_and_the_child_goes(ringer: Ringer, redis_url: str) -> None:
     assert ringer.linger(1, QUEUE, UUID(int=1), 0.05) is False
     assert lingering(redis_url) == 0
