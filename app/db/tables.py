@@ -437,6 +437,8 @@ batches = Table(
     Column("on_invalid", Text, nullable=False, server_default="fail"),
     Column("dry_run", Boolean, nullable=False, server_default="false"),
     Column("webhook", Text),
+    # How long its output files are kept once they are made. Null: until they are deleted.
+    Column("output_expires_after_s", Integer),
     Column("metadata", JSONB, nullable=False, server_default=text("'{}'")),
     Column("status", Text, nullable=False, server_default="validating"),
     # How many jobs it has. Null until its file is validated.

@@ -48,6 +48,7 @@ def upgrade() -> None:
         sa.Column("on_invalid", sa.Text(), server_default="fail", nullable=False),
         sa.Column("dry_run", sa.Boolean(), server_default="false", nullable=False),
         sa.Column("webhook", sa.Text(), nullable=True),
+        sa.Column("output_expires_after_s", sa.Integer(), nullable=True),
         sa.Column("metadata", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("status", sa.Text(), server_default="validating", nullable=False),
         sa.Column("total", sa.Integer(), nullable=True),
