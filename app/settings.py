@@ -224,8 +224,8 @@ class Settings(_Group):
     storage_url: str | None = Field(
         None,
         pattern=r"^(file:///[^?#]+|s3://[a-z0-9][a-z0-9.-]+(/[^?#\s]*)?)$",
-        description="Where files are kept: `file:///a/folder` that API, workers and scheduler share, or "
-        "`s3://bucket/prefix` with the AWS SDK's own variables. Without it there are no files.",
+        description="Where files are kept: `file:///a/folder` that API, workers, clerk and scheduler share, "
+        "or `s3://bucket/prefix` with the AWS SDK's own variables. Without it there are no files.",
     )
     encryption_keys: Annotated[dict[str, SecretBytes], BeforeValidator(_named_keys)] = Field(
         {},

@@ -186,11 +186,8 @@ class LineReader:
             raise WrongLine("invalid_custom_id", message, "/custom_id")
         if self._trusted:
             return custom_id
-        key = (
-            custom_id
-            if len(custom_id) <= 40
-            else hashlib.blake2b(custom_id.encode(), digest_size=16).digest()
-        )
+        # A long one is remembered by its hash: a million of them would take half a gigabyte.
+        key = custom_id if len(custom_id) <= 40 else _hash(custom_id)
         first = self._first.setdefault(key, number)
         if first != number:
             message = f"line {first} has the same custom_id"

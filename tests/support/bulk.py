@@ -1,7 +1,7 @@
 """Batches below the HTTP edge: a clerk in the test's own process, on real Postgres, Valkey and a folder."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -9,23 +9,27 @@ from uuid import UUID
 import orjson
 
 from app.broker.ring import Ringer
-from app.db import batch_work
+from app.db import batch_work, keys, models
+from app.db.batch_work import Lease
 from app.db.engine import make_engine
 from app.domain.ids import new_batch_uuid, new_uuid
 from app.domain.lanes import Lane
+from app.domain.model import ModelVersion
 from app.domain.stages import WorkerIdentity
 from app.intake import files
 from app.settings import Batches, Settings
 from app.storage import Storage
 from app.storage.local import LocalStorage
-from tests.support.crew import make_child
-from tests.support.jobs import Queue, settings_for
+from tests.support.crew import make_child, register
+from tests.support.jobs import Queue, settings_for, succeeded
+from tests.support.models import ECHO_SPEC
 from workers.bulk.clerk import Clerk
 from workers.child import Child
 from workers.drainflag import DrainFlag
 from workers.notify import Notifier
 from workers.pipeline import drain
 from workers.presence import host_identity
+from workers.settle import settle
 
 ENDED = ("completed", "failed", "expired", "cancelled")
 
@@ -101,7 +105,6 @@ class Bulk:
         *,
         endpoint: str = "/v1/jobs",
         window_s: float = 86_400,
-        tenant_id: int | None = None,
         **columns: Any,
     ) -> UUID:
         """A batch as the API makes it. Without content, one that waits to be gathered."""
@@ -111,7 +114,7 @@ class Bulk:
             columns["input_file_id"] = self.file(data)
         values = {
             "id": batch_id,
-            "tenant_id": tenant_id or self.queue.tenant_id,
+            "tenant_id": self.queue.tenant_id,
             "endpoint": endpoint,
             "completion_window": "24h",
             **columns,
@@ -126,6 +129,15 @@ class Bulk:
         )
         self.queue.execute("INSERT INTO batch_work (batch_id) VALUES (:id)", id=batch_id)
         return batch_id
+
+    def create_for_other_tenant(self, lines: Iterable[Any]) -> UUID:
+        """A batch of a second tenant."""
+        queue = self.queue
+        self.queue = replace(queue, tenant_id=keys.ensure_tenant(queue.engine, "other"))
+        try:
+            return self.create(lines)
+        finally:
+            self.queue = queue
 
     def get(self, batch_id: UUID) -> Any:
         return batch_work.read(self.queue.engine, batch_id)
@@ -149,18 +161,48 @@ class Bulk:
     def due(self, batch_id: UUID) -> None:
         self.queue.execute("UPDATE batch_work SET due_at = now() WHERE batch_id = :id", id=batch_id)
 
-    def work(self) -> int:
-        """Run what is ready in the batch lane; returns how many jobs."""
-        return drain(self.child, self.queue.echo, Lane.BATCH).jobs
+    def hurried_clerk(self) -> Clerk:
+        """One that gives a batch back after each chunk."""
+        worker = self.settings.worker.model_copy(update={"slice_s": 1e-9})
+        return self.new_clerk(settings=self.settings.model_copy(update={"worker": worker}))
 
-    def finish(self, batch_id: UUID, rounds: int = 50) -> Any:
+    def step(self, clerk: Clerk | None = None) -> None:
+        """One step of the batch that is due the longest."""
+        clerk = clerk or self.clerk
+        clerk._get_on(self.claim(clerk))
+
+    def claim(self, clerk: Clerk | None = None) -> Lease:
+        """What a clerk does before each step."""
+        clerk = clerk or self.clerk
+        clerk.ensure_announced()
+        batch_work.notice(self.queue.engine)
+        lease = batch_work.claim(self.queue.engine, clerk.identity.id)
+        assert lease is not None
+        return lease
+
+    def work(self, version: ModelVersion | None = None) -> int:
+        """Run what is ready in the batch lane; returns how many jobs."""
+        return drain(self.child, version or self.queue.echo, Lane.BATCH).jobs
+
+    def run_some(self, worker: WorkerIdentity, jobs: int) -> None:
+        """So many of the ready jobs succeed."""
+        claimed = self.queue.claim(worker, jobs, Lane.BATCH)
+        settle(self.queue.engine, worker, [succeeded(job) for job in claimed])
+
+    def register_embedder(self) -> ModelVersion:
+        return register(self.queue, "Lengths")
+
+    def new_version_of_echo(self, version: str) -> None:
+        models.register(self.queue.engine, replace(ECHO_SPEC, version=version))
+
+    def finish(self, batch_id: UUID, rounds: int = 50, version: ModelVersion | None = None) -> Any:
         """Clerk and worker in turn until the batch is at its end; its row."""
         for _ in range(rounds):
             self.clerk.bookkeep()
             row = self.get(batch_id)
             if row.status in ENDED:
                 return row
-            if not self.work():
+            if not self.work(version):
                 self.due(batch_id)
         raise AssertionError(f"the batch is still {self.get(batch_id).status}")
 

@@ -149,5 +149,5 @@ def _estimate(desk: Desk, batch: Any, found: _Findings) -> dict[str, Any]:
         "valid": found.total,
         "invalid": found.wrong.count,
         "models": {label: count for (label, _), count in found.models.items()},
-        "seconds": None if seconds is None else round(seconds, 3),
+        "seconds": None if seconds is None else round(seconds, 6),
     }
