@@ -166,6 +166,20 @@ class Files(_Group):
     )
 
 
+class Batches(_Group):
+    """Bulk submissions, and the clerk that keeps their books."""
+
+    max_lines: int = Field(
+        1_000_000,
+        gt=0,
+        le=100_000_000,
+        description="Most jobs of one batch: a line each, and each text of an embeddings line.",
+    )
+    chunk: int = Field(
+        2000, gt=0, le=50_000, description="Jobs that are put into the queue in one transaction."
+    )
+
+
 class Scheduler(_Group):
     """Periodic work. Any number of schedulers may run: an advisory lock lets one work at a time."""
 
@@ -210,8 +224,8 @@ class Settings(_Group):
     storage_url: str | None = Field(
         None,
         pattern=r"^(file:///[^?#]+|s3://[a-z0-9][a-z0-9.-]+(/[^?#\s]*)?)$",
-        description="Where files are kept: `file:///a/folder` that API, workers and scheduler share, or "
-        "`s3://bucket/prefix` with the AWS SDK's own variables. Without it there are no files.",
+        description="Where files are kept: `file:///a/folder` that API, workers, clerk and scheduler share, "
+        "or `s3://bucket/prefix` with the AWS SDK's own variables. Without it there are no files.",
     )
     encryption_keys: Annotated[dict[str, SecretBytes], BeforeValidator(_named_keys)] = Field(
         {},
@@ -222,6 +236,7 @@ class Settings(_Group):
     worker: Worker = Worker()
     sender: Sender = Sender()
     files: Files = Files()
+    batches: Batches = Batches()
     scheduler: Scheduler = Scheduler()
 
     @model_validator(mode="after")
@@ -238,7 +253,14 @@ class Settings(_Group):
 
 # Written by `headracectl up` for clients and tools; not settings of a server process.
 _NOT_SETTINGS = {"URL", "API_KEY", "FLOWER_URL", "STATE_DIR"}
-_GROUPS = {"API": Api, "WORKER": Worker, "SENDER": Sender, "FILES": Files, "SCHEDULER": Scheduler}
+_GROUPS = {
+    "API": Api,
+    "WORKER": Worker,
+    "SENDER": Sender,
+    "FILES": Files,
+    "BATCHES": Batches,
+    "SCHEDULER": Scheduler,
+}
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:

@@ -447,9 +447,11 @@ batches = Table(
     Column("ingested", Integer, nullable=False, server_default="0"),
     Column("next_line", Integer, nullable=False, server_default="1"),
     Column("next_byte", BigInteger, nullable=False, server_default="0"),
-    # Wrong lines in all; the first of them are in `batch_errors`, all of them in the error file.
+    # Wrong lines in all. Each is in `batch_errors` and in the error file.
     Column("invalid", Integer, nullable=False, server_default="0"),
     Column("estimate", JSON),
+    # Model name → id of the version that lines without one mean, as it was when the file was validated.
+    Column("versions", JSON),
     Column("output_file_id", UUID),
     Column("error_file_id", UUID),
     _moment("created_at", default=True),
@@ -487,6 +489,8 @@ batch_errors = Table(
     Column("message", Text, nullable=False),
     Column("param", Text),
     Column("custom_id", Text),
+    # Number of the job before it: where it stands among the results, which are in the order of the file.
+    Column("after", Integer, nullable=False, server_default="0"),
 )
 
 # How many of a batch's jobs ended how: insert-only, so that no two settles wait for each other. The sum is

@@ -26,7 +26,7 @@ from app.intake.request import JobRequest, Policy, Retry
 from app.intake.validate import canonical, validate_input
 from app.observability import metrics
 
-_PRIORITY = {"high": Priority.HIGH, "normal": Priority.NORMAL, "low": Priority.LOW, None: Priority.NORMAL}
+PRIORITY = {"high": Priority.HIGH, "normal": Priority.NORMAL, "low": Priority.LOW, None: Priority.NORMAL}
 _POLICY, _RETRY = Policy(), Retry()
 
 
@@ -114,7 +114,7 @@ def compose(principal: Principal, version: ModelVersion, request: JobRequest, te
         version=version.spec.version,
         device=version.spec.device,
         lane=Lane.INTERACTIVE,
-        priority=_PRIORITY[request.priority],
+        priority=PRIORITY[request.priority],
         input=text,
         input_hash=hashlib.sha256(canonical(request.input)).digest(),
         queue_ttl_s=policy.queue_ttl_s,

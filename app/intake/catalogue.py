@@ -27,6 +27,11 @@ class Listed:
     version: ModelVersion
     validator: jsonschema_rs.Draft202012Validator
 
+    @property
+    def label(self) -> str:
+        """`name@version`."""
+        return f"{self.version.spec.name}@{self.version.spec.version}"
+
 
 class Catalogue:
     """Finds model versions, remembering each for a moment: a new current version is seen within it."""
@@ -55,6 +60,12 @@ class Catalogue:
         pointer = "/model" if at else "/version"
         raise _invalid("unknown_version", pointer, f"model {name!r} has no version {wanted[:128]!r}")
 
+    def by_id(self, version_id: int) -> Listed:
+        """The version with this id, which must be one: versions are never removed."""
+        found = models.by_id(self._engine, version_id)
+        assert found is not None
+        return _listed(found)
+
     def get(self, model: str) -> Listed:
         """The version named by a URL. Raises `NotFound`."""
         name, at, version = model.partition("@")
@@ -65,9 +76,11 @@ class Catalogue:
 
     def _load(self, name: str, version: str | None) -> Listed | None:
         found = models.find(self._engine, name, version)
-        if found is None:
-            return None
-        return Listed(found, _compile(orjson.dumps(found.spec.input_schema)))
+        return None if found is None else _listed(found)
+
+
+def _listed(version: ModelVersion) -> Listed:
+    return Listed(version, _compile(orjson.dumps(version.spec.input_schema)))
 
 
 @lru_cache(maxsize=256)
