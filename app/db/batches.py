@@ -15,6 +15,7 @@ from sqlalchemy import Engine, text
 
 from app.db.accept import FIRST_ANSWER, IdempotencyKey, Repeated
 from app.db.engine import connect
+from app.db.tally import last_item_of
 from app.domain.batch_states import BatchStatus
 
 RATE_WINDOW_S = 30
@@ -49,8 +50,6 @@ _INSERT = text(
       FROM batch
     """
 )
-# A batch's jobs follow its id: their keys are one range, up to the id with all of its last 32 bits set.
-_LAST_JOB = "CAST(left(CAST(b.id AS text), 28) || 'ffffffff' AS uuid)"
 _SELECT = f"""
     SELECT b.*, t.succeeded, t.failed, t.canceled, t.expired, t.recent, l.running, e.errors,
            least({RATE_WINDOW_S}, extract(epoch FROM now() - b.in_progress_at))::float8 AS recent_s
@@ -62,7 +61,7 @@ _SELECT = f"""
                         FILTER (WHERE at > now() - interval '{RATE_WINDOW_S} seconds'), 0)::bigint AS recent
           FROM batch_tallies WHERE batch_id = b.id) t
      CROSS JOIN LATERAL (
-        SELECT count(*) AS running FROM job_leases WHERE job_id > b.id AND job_id <= {_LAST_JOB}) l
+        SELECT count(*) AS running FROM job_leases WHERE job_id > b.id AND job_id <= {last_item_of("b.id")}) l
      CROSS JOIN LATERAL (
         SELECT json_agg(json_build_object('code', code, 'line', line, 'message', message, 'param', param)
                         ORDER BY line) AS errors
@@ -76,7 +75,7 @@ _ASK_CANCEL = text(
     WITH work AS (
         SELECT w.batch_id FROM batch_work w JOIN batches b ON b.id = w.batch_id
          WHERE b.id = :id AND b.tenant_id = :tenant_id
-           FOR UPDATE OF w
+           FOR NO KEY UPDATE OF w
     ), asked AS (
         UPDATE batches b SET status = 'cancelling', cancelling_at = now() FROM work
          WHERE b.id = work.batch_id AND b.status IN ('validating', 'in_progress')

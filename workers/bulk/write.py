@@ -92,7 +92,7 @@ class Files:
             Purpose.BATCH_OUTPUT,
             f"{format_id(BATCH, self._batch.id)}_{kind}.jsonl",
             batch_id=self._batch.id,
-            expires_after_s=getattr(self._batch, "output_expires_after_s", None),
+            expires_after_s=self._batch.output_expires_after_s,
         )
 
 
