@@ -111,6 +111,12 @@ def read(engine: Engine, batch_id: UUID) -> Any:
         return connection.execute(_BATCH, {"batch_id": batch_id}).one()
 
 
+def find(engine: Engine, batch_id: UUID) -> Any | None:
+    """As `read`; None if there is no such batch any more."""
+    with connect(engine) as connection:
+        return connection.execute(_BATCH, {"batch_id": batch_id}).one_or_none()
+
+
 def hold(connection: Connection, lease: Lease) -> Any:
     """Begin a write: nobody else can take or change the batch until this transaction ends.
 

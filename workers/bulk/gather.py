@@ -23,9 +23,10 @@ LOOK_EVERY = 500
 
 def gather(desk: Desk, lease: Lease, batch: Any) -> None:
     """Write the file, and make it the batch's. Whoever takes over before that writes it anew."""
-    old = batch_work.read(desk.engine, batch.retry_of)
+    old = batch_work.find(desk.engine, batch.retry_of)
     with uploading(desk.engine, desk.storage, batch.tenant_id) as upload:
-        for number, line in enumerate(_lines(desk, old)):
+        # What is past its retention leaves an empty file, which is no batch.
+        for number, line in enumerate(_lines(desk, old) if old is not None else ()):
             upload.write(line)
             if number % LOOK_EVERY == 0:
                 desk.check_leaving()
