@@ -90,6 +90,10 @@ class Fetcher:
         return self._loop
 
     async def _close(self) -> None:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
         if self._egress is not None:
             await self._egress.close()
         if self._threads is not None:

@@ -64,8 +64,7 @@ class Gathering:
                 done, pending = wait(pending, timeout=HARVEST_S)
                 reason = Reason.PREEMPTED if stop() else Reason.WAITING_FOR_WORKER
                 ended = reason is Reason.PREEMPTED or clock() >= self.until
-                given_up = pending if ended else set()
-                pending -= given_up
+                given_up, pending = (pending, set()) if ended else (set(), pending)
                 if done or given_up:
                     yield self._harvest(done, given_up, reason)
         finally:
