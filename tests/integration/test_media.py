@@ -312,6 +312,26 @@ def test_what_does_not_fit_waits_and_is_charged_nothing(
     assert set(outcomes) == {"succeeded", "released"}
 
 
+def test_who_never_came_to_its_turn_is_charged_nothing(
+    queue: Queue,
+    child_with: MakeChild,
+    weigh: ModelVersion,
+    bad: BadReceivers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stage, "HARVEST_S", 0.05)
+    monkeypatch.setattr(stage, "MARGIN_S", 0.1)
+    child = child_with(deadline_s=0.4, in_flight=1)
+    ids = [weighing(queue, weigh, bad.silent) for _ in range(2)]
+    run(child, weigh)
+    assert attempts(queue) == [
+        ("error", "media_fetch_failed"),
+        ("released", None),
+        ("error", "media_fetch_failed"),
+    ]
+    assert {error_of(queue, job_id)[0] for job_id in ids} == {"media_fetch_failed"}
+
+
 def test_a_child_that_dies_while_it_fetches_makes_no_job_a_suspect(
     queue: Queue, child_with: MakeChild, weigh: ModelVersion, bad: BadReceivers
 ) -> None:

@@ -28,7 +28,7 @@ log = logs.get_logger()
 
 HARVEST_S = 0.5
 """How long those that are ready wait for those that are not: then they run without them."""
-_MARGIN_S = 1.0
+MARGIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class MediaStage:
         self._clock = clock
         self._fetcher = Fetcher(storage, policy, settings)
         self._finders: dict[int, tuple[str, MediaFinder | None]] = {}
-        self.patience_s = settings.deadline_s + _MARGIN_S
+        self.patience_s = settings.deadline_s + MARGIN_S
         """The longest that gathering takes. A job that came to its turn has ended by then."""
 
     def finder(self, version: ModelVersion) -> MediaFinder | None:

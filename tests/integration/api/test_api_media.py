@@ -2,12 +2,16 @@
 
 from typing import Any
 
+import orjson
 import pytest
 
 from app.db import models
+from app.domain.ids import format_id
+from app.domain.stages import StoredOutput
 from app.intake.source import spec_of
-from tests.integration.api.client import Api
-from tests.integration.api.test_api_files import uploaded
+from app.intake.upload import put_aside
+from tests.integration.api.client import Api, HandWorker
+from tests.integration.api.test_api_files import nothing_is_left, storage_of, uploaded
 from tests.support import models as test_models
 
 URL = "https://example.com/cat.png"
@@ -79,6 +83,23 @@ def test_what_is_no_media_is_refused_with_its_place(api: Api, media: Any, place:
 
 def test_text_that_looks_like_media_is_only_text(api: Api) -> None:
     assert submit(api, PNG, note="https://10.0.0.1/").status_code == 202
+
+
+def test_a_stored_output_is_read_as_a_file_and_erased_with_its_job(api: Api, worker: HandWorker) -> None:
+    job = api.submit()
+    (claimed,) = worker.claim()
+    storage = storage_of(api)
+    file_id, sha256 = put_aside(api.queue.engine, storage, api.queue.tenant_id, b'{"a": 1}')
+    stub = {"file_id": format_id("file", file_id), "size": 8, "sha256": sha256.hex()}
+    file = StoredOutput(file_id, claimed.tenant_id, 8, sha256, keep_s=60)
+    worker.settle(claimed, output=orjson.dumps(stub).decode(), file=file)
+    assert api.get(f"/v1/jobs/{job['id']}").json["output"] == stub
+    (listed,) = api.get("/v1/files?purpose=job_output").json["data"]
+    assert (listed["id"], listed["filename"]) == (stub["file_id"], f"{job['id']}.json")
+    assert api.get(f"/v1/files/{stub['file_id']}/content").data == b'{"a": 1}'
+    assert api.request("DELETE", f"/v1/jobs/{job['id']}").json["output"] is None
+    assert api.get(f"/v1/files/{stub['file_id']}").status_code == 404
+    assert nothing_is_left(api)
 
 
 def test_an_input_without_files_asks_for_none(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
