@@ -231,12 +231,12 @@ class Settings(_Group):
         None, description="Folder that the processes of one machine share for their metrics."
     )
     allow_local_webhooks: bool = Field(
-        False, description="Development only: callbacks may go to http and loopback addresses."
+        False, description="Development only: webhooks may go to, and media come from, http and loopback addresses."
     )
     allow_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)] = Field(
         (),
-        description="Networks that callbacks may go to although they are not public, as in "
-        "`10.0.0.0/8, fd00::/8`. Open no more than you must: any tenant can then reach them.",
+        description="Networks that webhooks may go to, and media come from, although they are not public, as "
+        "in `10.0.0.0/8, fd00::/8`. Open no more than you must: any tenant can then reach them.",
     )
     storage_url: str | None = Field(
         None,
