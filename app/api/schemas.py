@@ -308,7 +308,7 @@ class File(_Shape):
     created_at: int = Field(description="Unix seconds.")
     expires_at: int | None = Field(description="Unix seconds. Null: it is kept until it is deleted.")
     filename: str
-    purpose: Literal["batch", "batch_output"]
+    purpose: Literal["batch", "vision", "user_data", "batch_output", "job_output"]
     status: Literal["processed"] = Field(description="Always: there is no file before it is whole.")
     status_details: None
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Of its content, in hex.")

@@ -4,7 +4,7 @@ An object is written down as stray before it is written, and again by the statem
 So whoever is killed in between leaves a row that says what to remove, and nobody has to search the storage.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, text
 
 from app.db.accept import FIRST_ANSWER, IdempotencyKey, Repeated
 from app.db.engine import connect, transaction
+from app.domain.ids import format_id
 from app.errors import Unavailable
 
 UPLOAD_HOURS = 24
@@ -67,6 +68,15 @@ _KEEP = text(
     """
 )
 _GET = text(f"SELECT {_COLUMNS} FROM files WHERE id = :id AND tenant_id = :tenant_id AND {_LIVE}")
+# LATERAL … OFFSET 0: one look-up by key for each, however the planner reckons.
+_THOSE_THERE = text(
+    f"""
+    SELECT f.* FROM unnest(CAST(:tenant_ids AS integer[]), CAST(:ids AS uuid[])) AS wanted (tenant_id, id)
+     CROSS JOIN LATERAL (
+        SELECT {_COLUMNS} FROM files
+         WHERE id = wanted.id AND tenant_id = wanted.tenant_id AND {_LIVE} OFFSET 0) f
+    """
+)
 _LIST = """
     SELECT {columns} FROM files
      WHERE tenant_id = :tenant_id AND {live}
@@ -86,6 +96,16 @@ _DELETE = text(
     f"""
     WITH gone AS (
         DELETE FROM files WHERE id = :id AND tenant_id = :tenant_id AND {_LIVE} RETURNING id, tenant_id
+    )
+    {_STRAYS}
+    """
+)
+_DELETE_OUTPUT = text(
+    f"""
+    WITH gone AS (
+        DELETE FROM files
+         WHERE id = :id AND tenant_id = :tenant_id AND purpose = 'job_output' AND filename = :filename
+        RETURNING id, tenant_id
     )
     {_STRAYS}
     """
@@ -123,6 +143,11 @@ class NewFile:
 def object_key(tenant_id: int, file_id: UUID) -> str:
     """Where in the storage a file is."""
     return f"files/{tenant_id}/{file_id.hex}"
+
+
+def output_name(job_id: UUID) -> str:
+    """What the file of a job's output is called. Nobody else's file with its purpose has this name."""
+    return f"{format_id('job', job_id)}.json"
 
 
 def announce(engine: Engine, key: str) -> None:
@@ -200,6 +225,15 @@ def get(engine: Engine, tenant_id: int, file_id: UUID) -> Any | None:
         return connection.execute(_GET, {"id": file_id, "tenant_id": tenant_id}).one_or_none()
 
 
+def those_there(engine: Engine, wanted: Iterable[tuple[int, UUID]]) -> dict[tuple[int, UUID], Any]:
+    """Rows as `get` gives them, by tenant and id, of those that are there."""
+    pairs = list(wanted)
+    parameters = {"tenant_ids": [tenant for tenant, _ in pairs], "ids": [file_id for _, file_id in pairs]}
+    with connect(engine) as connection:
+        rows = connection.execute(_THOSE_THERE, parameters).all()
+    return {(row.tenant_id, row.id): row for row in rows}
+
+
 def list_page(
     engine: Engine,
     tenant_id: int,
@@ -220,6 +254,13 @@ def delete(engine: Engine, tenant_id: int, file_id: UUID) -> str | None:
     with connect(engine) as connection:
         key = connection.execute(_DELETE, {"id": file_id, "tenant_id": tenant_id}).scalar_one_or_none()
         return None if key is None else str(key)
+
+
+def delete_output(connection: Connection, tenant_id: int, file_id: UUID, job_id: UUID) -> str | None:
+    """Delete the file if it is this job's output. Returns its object's key, which is stray now."""
+    parameters = {"id": file_id, "tenant_id": tenant_id, "filename": output_name(job_id)}
+    key = connection.execute(_DELETE_OUTPUT, parameters).scalar_one_or_none()
+    return None if key is None else str(key)
 
 
 def expire(engine: Engine, limit: int = 1000) -> int:

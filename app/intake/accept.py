@@ -22,6 +22,7 @@ from app.intake import bells
 from app.intake.authenticate import Principal
 from app.intake.catalogue import Catalogue
 from app.intake.idempotency import Once, in_flight, reused
+from app.intake.media import check_files
 from app.intake.request import JobRequest, Policy, Retry
 from app.intake.validate import canonical, validate_input
 from app.observability import metrics
@@ -67,7 +68,7 @@ class Intake:
         """The job that was asked for, not written yet. Raises `Invalid` for what is no job of that model."""
         listed = self._catalogue.resolve(request.model, request.version)
         text = orjson.dumps(request.input)
-        validate_input(listed, request.input, text)
+        check_files(self._engine, principal.tenant_id, validate_input(listed, request.input, text))
         return Prepared(compose(principal, listed.version, request, text), listed.version)
 
     def write(self, prepared: Prepared, once: Once | None) -> Fresh | Replayed:

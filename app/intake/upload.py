@@ -114,6 +114,23 @@ def uploading(engine: Engine, storage: Storage, tenant_id: int) -> Iterator[Uplo
             remove(engine, storage, key)
 
 
+def put_aside(engine: Engine, storage: Storage, tenant_id: int, content: bytes) -> tuple[UUID, bytes]:
+    """Store an object that somebody else makes a file of, or removes. Returns the file's id, and the SHA-256.
+
+    Raises `Unavailable`; then nothing is left of it.
+    """
+    file_id = new_uuid()
+    key = sql.object_key(tenant_id, file_id)
+    sql.announce(engine, key)
+    try:
+        with storage.write(key) as writer:
+            writer.write(content)
+    except BaseException:
+        remove(engine, storage, key)
+        raise
+    return file_id, writer.sha256
+
+
 def remove(engine: Engine, storage: Storage, key: str) -> None:
     """Remove a stray object now, or leave it to the scheduler if the storage or the database is away.
 

@@ -44,6 +44,12 @@ SIGNAL_UNHEARD = Counter(
 )
 CLAIM_JOBS = Counter("headrace_claim_jobs", "Jobs leased to workers, by model.", ["model"])
 CLAIM_SECONDS = Histogram("headrace_claim_seconds", "Time of one claim.", buckets=_LATENCY)
+MEDIA_FETCHED = Counter(
+    "headrace_media_fetched",
+    "Media that workers fetched for inputs, by `ok`, and jobs that had to go without, by error code.",
+    ["outcome"],
+)
+MEDIA_FETCHED_BYTES = Counter("headrace_media_fetched_bytes", "Bytes of media that workers fetched.")
 BATCH_ITEMS = Histogram(
     "headrace_batch_items",
     "Jobs in a micro-batch, by model.",

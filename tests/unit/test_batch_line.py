@@ -8,10 +8,11 @@ import pytest
 
 from app.db.ingest import NewItem
 from app.domain.egress import EgressPolicy
-from app.domain.model import ModelVersion
+from app.domain.media import MediaPolicy
+from app.domain.model import ModelSpec, ModelVersion
 from app.errors import FieldError, Invalid
 from app.intake.batch_line import LineReader, Versions, WrongLine
-from app.intake.catalogue import Listed, _listed
+from app.intake.catalogue import Listed, list_version
 from app.intake.lines import RawLine, lines
 from app.intake.source import spec_of
 from tests.support.models import ECHO_SPEC, EXAMPLES
@@ -19,13 +20,17 @@ from tests.support.models import ECHO_SPEC, EXAMPLES
 LIMIT = 2000
 
 
+def _listed(number: int, spec: ModelSpec) -> Listed:
+    return list_version(ModelVersion(number, spec), MediaPolicy())
+
+
 class Models:
     """A catalogue of `echo` and `minilm`."""
 
     def __init__(self) -> None:
         self.listed = {
-            "echo": _listed(ModelVersion(1, ECHO_SPEC)),
-            "minilm": _listed(ModelVersion(2, spec_of(f"{EXAMPLES / 'minilm.py'}:MiniLM"))),
+            "echo": _listed(1, ECHO_SPEC),
+            "minilm": _listed(2, spec_of(f"{EXAMPLES / 'minilm.py'}:MiniLM")),
         }
 
     def resolve(self, model: str, version: str | None) -> Listed:
@@ -165,7 +170,7 @@ def test_a_version_is_fixed_when_it_is_first_named() -> None:
     versions = Versions(models)  # type: ignore[arg-type]
     assert versions.resolve("echo", None).version.id == 1
     assert versions.current == {"echo": 1}
-    models.listed["echo"] = _listed(ModelVersion(7, ECHO_SPEC))
+    models.listed["echo"] = _listed(7, ECHO_SPEC)
     assert versions.resolve("echo", None).version.id == 1
     again = Versions(models, {"minilm": 2})  # type: ignore[arg-type]
     assert again.resolve("minilm", None).version.id == 2

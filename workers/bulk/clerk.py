@@ -10,6 +10,7 @@ from app.db import batch_work
 from app.db.batch_work import Lease, LeaseLost
 from app.db.engine import Engine, make_engine
 from app.domain.egress import EgressPolicy
+from app.domain.media import MediaPolicy
 from app.domain.stages import BatchBell, WorkerIdentity
 from app.errors import Unavailable
 from app.intake.catalogue import Catalogue
@@ -75,13 +76,16 @@ class Clerk(Presence):
         self.ringer = ringer
         self._clock = clock
         self._slice_s = settings.worker.slice_s
+        egress = EgressPolicy.of(settings)
         self.desk = Desk(
             engine=engine,
             ringer=ringer,
             notifier=notifier,
             storage=storage,
-            catalogue=Catalogue(engine, settings.api.cache_ttl_s, clock),
-            egress=EgressPolicy.of(settings),
+            catalogue=Catalogue(
+                engine, settings.api.cache_ttl_s, clock, MediaPolicy(egress, settings.media.urls)
+            ),
+            egress=egress,
             settings=settings,
             clock=clock,
             leaving=self.draining,
