@@ -1,4 +1,4 @@
-"""Files and batches of the contract in small: lines are run at once, by the model `echo`, when looked after."""
+"""Files and batches of the contract in small: lines are run at once, by `echo`, when looked after."""
 
 import hashlib
 import json
@@ -123,7 +123,7 @@ class FakeBatches:
             case ["GET", "batches"]:
                 return self._page(self.batches, request.query)
             case [method, "batches", found, *action] if found in self.batches:
-                return self._act(method, self.batches[found], action, request)
+                return self._act(method, self.batches[found], action)
             case _:
                 return problem(404, "not_found", "there is no such thing")
 
@@ -187,7 +187,7 @@ class FakeBatches:
         self._results[made["id"]] = [_run(number, line) for number, line in enumerate(lines, 1)]
         return dict(made)
 
-    def _act(self, method, found, action, request):
+    def _act(self, method, found, action):
         if action == ["cancel"] and found["status"] == "validating":
             found |= batch("cancelled", id=found["id"])
         if action == ["retry"]:
