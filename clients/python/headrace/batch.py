@@ -33,7 +33,9 @@ class BadLine:
 class Batch(Record):
     """A batch. Attributes are those of the API; they change only when a method here asks the server.
 
-    >>> batch = client.batches.create(requests=[{"custom_id": "a", "body": {"model": "echo", "input": {}}}])
+    >>> body = {"model": "echo", "input": {}}
+    >>> line = {"custom_id": "a", "method": "POST", "url": "/v1/jobs", "body": body}
+    >>> batch = client.batches.create(requests=[line])
     >>> batch.wait(timeout=60).status
     'completed'
     >>> [(result.custom_id, result.output) for result in batch.results()]

@@ -42,19 +42,17 @@ class BatchApi:
     def results(self, batch_id: str) -> Iterator[dict[str, Any]]:
         """GET the lines that ended, in the order of the file, over as many connections as it takes."""
         policy, clock = self.transport.policy.patient(), self.transport.clock
-        failures = given = 0
+        failures, given = 0, _Place()
         while True:
             failure: HeadraceError = APIConnectionError("the results ended within a line")
             try:
                 with self.transport.download(_path(batch_id, "/results"), {}) as answer:
                     cut = Lines(answer.pieces)
-                    for number, line in enumerate(cut):
-                        # What came before the connection broke is passed over.
-                        if number < given:
-                            continue
-                        failures = 0
-                        given += 1
-                        yield json.loads(line)
+                    for line in cut:
+                        result = json.loads(line)
+                        if given.passes(result):
+                            failures = 0
+                            yield result
                 if not cut.rest:
                     return
             except (APIError, APIConnectionError) as error:
@@ -73,6 +71,26 @@ class BatchApi:
     def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         batch: dict[str, Any] = self.transport.request(method, path, **options).data
         return batch
+
+
+class _Place:
+    """How far the results were read. Read again, they begin anew, and more of them have ended: what is not
+    after this place is passed over."""
+
+    def __init__(self) -> None:
+        self._id = ""
+        self._line = 0
+
+    def passes(self, result: dict[str, Any]) -> bool:
+        """Whether it is beyond; then the place is there."""
+        # Ids rise with the order of the file. A bad line has none, but its number.
+        if result["id"] is None:
+            beyond = result["error"]["line"] > self._line
+            self._line = max(self._line, result["error"]["line"])
+        else:
+            beyond = result["id"] > self._id
+            self._id = max(self._id, result["id"])
+        return beyond
 
 
 class Lines:

@@ -7,7 +7,7 @@ from headrace.types import Failure, Json
 
 
 class BatchResult(Record):
-    """A line of the output or of the error file. `id` is that of its job; a bad line has none."""
+    """A line of the output or of the error file. A bad line has no `id`."""
 
     @property
     def custom_id(self) -> str | None:

@@ -60,7 +60,7 @@ def result(custom_id, output=None, error=None, number=1):
     body = {"id": f"job_{number:032x}", "object": "job", "status": "succeeded", "output": output}
     response = {"status_code": 200, "request_id": "req_7", "body": body}
     return {
-        "id": f"job_{number:032x}",
+        "id": None if error and "line" in error else f"batch_req_{number:032x}",
         "custom_id": custom_id,
         "response": None if error else response,
         "error": error,
