@@ -1,16 +1,18 @@
 """`client.batches`: many jobs from one file, and one file of results."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Unpack
 
 from headrace import bulk
 from headrace.batch import Batch
 from headrace.batch_api import BatchApi
 from headrace.batch_result import BatchResult
+from headrace.clock import rfc3339
 from headrace.errors import BatchCancelled, BatchError, BatchExpired, BatchFailed
 from headrace.files import Files
 from headrace.lines import DEFAULT_ENDPOINT
-from headrace.types import BatchOptions, Json, OnInvalid
+from headrace.types import BatchOptions, BatchStatus, Json, OnInvalid
 
 _ENDED_EARLY: dict[str, type[BatchError]] = {"cancelled": BatchCancelled, "expired": BatchExpired}
 
@@ -134,12 +136,26 @@ class Batches:
         """The batch with this id. Raises `NotFoundError`, also for another tenant's."""
         return Batch(self._api.fetch(batch_id), self._api)
 
-    def list(self, *, after: str | None = None, limit: int | None = None) -> Iterator[Batch]:
-        """Batches, newest first, fetched page by page while you iterate.
+    def list(
+        self,
+        *,
+        status: BatchStatus | None = None,
+        created_after: datetime | str | None = None,
+        created_before: datetime | str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Batch]:
+        """Batches that match every filter, newest first, fetched page by page while you iterate.
 
         `limit` is the most you get in all; `after` is the id to go on after.
         """
-        params = {} if after is None else {"after": after}
+        params = {f"metadata[{key}]": value for key, value in (metadata or {}).items()} | _given(
+            status=status,
+            created_after=rfc3339(created_after),
+            created_before=rfc3339(created_before),
+            after=after,
+        )
         return (Batch(raw, self._api) for raw in self._api.list(params, limit))
 
     def cancel(self, batch_id: str) -> Batch:

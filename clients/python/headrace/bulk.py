@@ -14,7 +14,7 @@ from headrace.batch import Batch
 from headrace.batch_api import BatchApi
 from headrace.errors import ConflictError, NotFoundError
 from headrace.files import File, Files
-from headrace.spool import rewindable, spool
+from headrace.spool import rewindable, written
 from headrace.types import Json
 
 _Readable = str | os.PathLike[str] | BinaryIO
@@ -88,7 +88,7 @@ def _as_file(source: Source, model: str | None, endpoint: str | None) -> Iterato
     """(a file of lines that stands at its beginning, its name, their endpoint)."""
     if not _is_readable(source):
         values = lines.of_values(cast(Iterable[Json], source), model, endpoint or lines.DEFAULT_ENDPOINT)
-        with _written(values) as file:
+        with written(values) as file:
             for_endpoint = endpoint or _endpoint_of(lines.first_of(file))
             file.seek(0)
             yield file, _NAME, for_endpoint
@@ -99,20 +99,12 @@ def _as_file(source: Source, model: str | None, endpoint: str | None) -> Iterato
         opened.seek(begin)
         _check(first, model)
         if model is None:
-            with _written(opened) if begin else nullcontext(opened) as file:
+            with written(opened) if begin else nullcontext(opened) as file:
                 yield file, name, endpoint or _endpoint_of(first)
             return
         for_endpoint = endpoint or lines.DEFAULT_ENDPOINT
-        with _written(lines.of_file(opened, model, for_endpoint)) as file:
+        with written(lines.of_file(opened, model, for_endpoint)) as file:
             yield file, name, for_endpoint
-
-
-@contextmanager
-def _written(text: Iterable[bytes]) -> Iterator[BinaryIO]:
-    with spool() as file:
-        file.writelines(text)
-        file.seek(0)
-        yield file
 
 
 def _is_readable(source: Source) -> TypeGuard[_Readable]:

@@ -2,20 +2,26 @@
 
 import io
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, cast
 
 _IN_MEMORY_BYTES = 4 << 20
+_CHUNK_BYTES = 262_144
 _DEFAULT_NAME = "upload.jsonl"
 
 
-def spool() -> BinaryIO:
-    """An empty file that is in memory while it is small, and gone once closed."""
-    return cast(BinaryIO, SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES))
+@contextmanager
+def written(pieces: Iterable[bytes]) -> Iterator[BinaryIO]:
+    """A file of these, at its beginning: in memory while it is small, and gone at the end."""
+    with SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES) as file:
+        # Its writelines would hold all of them before it looks at the size.
+        for piece in pieces:
+            file.write(piece)
+        file.seek(0)
+        yield cast(BinaryIO, file)
 
 
 @contextmanager
@@ -38,6 +44,5 @@ def rewindable(
         start = file.tell()
         yield file, start, file.seek(0, io.SEEK_END) - start, name
         return
-    with spool() as copy:
-        shutil.copyfileobj(file, copy)
-        yield copy, 0, copy.tell(), name
+    with written(iter(lambda: file.read(_CHUNK_BYTES), b"")) as copy:
+        yield copy, 0, copy.seek(0, io.SEEK_END), name

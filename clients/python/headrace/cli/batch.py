@@ -1,13 +1,15 @@
 """`headrace batch`: the commands that take a batch's id, and `list`. `run` has a module of its own."""
 
 from itertools import islice
+from typing import get_args
 
 import click
 
 from headrace.batch import Batch
 from headrace.cli import batch_run, output, progress
-from headrace.cli.params import batch_id, json_option
+from headrace.cli.params import batch_id, json_option, metadata_option
 from headrace.cli.session import Session, pass_session
+from headrace.types import BatchStatus
 
 
 @click.group()
@@ -38,7 +40,7 @@ def status(session: Session, batch_id: str, watch: bool, as_json: bool) -> None:
 @click.option("-o", "--output", "path", type=click.Path(dir_okay=False), help="Default: stdout.")
 @pass_session
 def results(session: Session, batch_id: str, path: str | None) -> None:
-    """Print what became of each line, as JSONL in the order of the file; of a running batch, as far as it is."""
+    """Print what became of each line that ended, as JSONL, in the order of the file."""
     batch_run.write(session.client.batches.results(batch_id), path, None)
 
 
@@ -59,13 +61,22 @@ def errors(session: Session, batch_id: str, as_json: bool) -> None:
 
 
 @batch.command("list")
+@click.option("--status", type=click.Choice(get_args(BatchStatus)))
+@metadata_option
 @click.option("--after", metavar="ID", help="Go on after this batch.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
 @json_option
 @pass_session
-def list_(session: Session, after: str | None, limit: int, as_json: bool) -> None:
+def list_(
+    session: Session,
+    status: BatchStatus | None,
+    metadata: tuple[tuple[str, str], ...],
+    after: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
     """List batches, newest first."""
-    found = session.client.batches.list(after=after, limit=limit)
+    found = session.client.batches.list(status=status, metadata=dict(metadata), after=after, limit=limit)
     if as_json:
         for one in found:
             output.line(one.raw)

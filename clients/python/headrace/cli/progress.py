@@ -15,7 +15,7 @@ _STEPS = 10
 
 @contextmanager
 def of_bytes(what: str) -> Iterator[Callable[[int, int], None]]:
-    """To be called with the bytes that were moved and all there are. Elsewhere than on a terminal: nothing."""
+    """To be called with the bytes that were moved and all there are. Shown on a terminal only."""
     if not sys.stderr.isatty():
         yield lambda _moved, _size: None
         return
@@ -47,13 +47,13 @@ def of_batch() -> Iterator[Callable[[Batch], None]]:
 
 
 def note(batch: Batch) -> str:
-    """`1,234/5,000 done, 2 failed, 64 running, 3,702 queued, 812/s, 5 s left`."""
+    """`1,236/5,000 done, 2 failed, 64 running, 3,700 queued, 812/s, 5 s left`."""
     counts = batch.counts
-    failed = sum(counts.get(name, 0) for name in ("errored", "canceled", "expired"))
+    failed = counts.get("errored", 0) + counts.get("canceled", 0) + counts.get("expired", 0)
     done = counts.get("succeeded", 0) + failed
     words = [f"{done:,}/{batch.total:,} done"] if batch.total else []
     numbers = {
-        "bad lines": batch.invalid,
+        "bad": batch.invalid,
         "failed": failed,
         "running": counts.get("running", 0),
         "queued": counts.get("queued", 0),
@@ -74,9 +74,9 @@ def duration(seconds: float) -> str:
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
-    minutes, seconds = divmod(whole, 60)
+    minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class _Lines:
