@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import backlog, bystanders, idle_latency, queue_sql, single_jobs, webhooks
+from benchmarks import backlog, bulk, bystanders, idle_latency, queue_sql, single_jobs, webhooks
 from benchmarks.stack import running
 
 SUBJECTS = {
@@ -16,6 +16,7 @@ SUBJECTS = {
     "queue_sql": queue_sql.run,
     "webhooks": webhooks.run,
     "bystanders": bystanders.run,
+    "bulk": bulk.run,
 }
 
 
