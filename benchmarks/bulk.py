@@ -1,4 +1,4 @@
-"""Bulk: `echo` lines from the POST of the batch to its finished files, and who waits for an answer meanwhile."""
+"""Bulk: `echo` lines from the POST of the batch to its finished files, and who waits for an answer."""
 
 import io
 import statistics
