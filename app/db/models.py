@@ -11,17 +11,18 @@ from app.domain.model import ModelSpec, ModelVersion
 
 VERSION_COLUMNS = """v.id, v.model, v.version, v.source, v.source_sha256, v.device, v.unit,
            v.max_batch_items, v.max_batch_units, v.execution_timeout_s, v.memory_mb,
-           v.input_schema, v.output_schema, v.description"""
+           v.input_schema, v.output_schema, v.description, v.variant"""
 
 _REGISTER = text(
     """
     WITH inserted AS (
         INSERT INTO model_versions (model, version, source, source_sha256, device, unit,
                                     max_batch_items, max_batch_units, execution_timeout_s,
-                                    memory_mb, input_schema, output_schema, description)
+                                    memory_mb, input_schema, output_schema, description, variant)
         VALUES (:model, :version, :source, :source_sha256, :device, :unit, :max_batch_items,
                 :max_batch_units, :execution_timeout_s, :memory_mb,
-                CAST(:input_schema AS json), CAST(:output_schema AS json), :description)
+                CAST(:input_schema AS json), CAST(:output_schema AS json), :description,
+                :variant)
         ON CONFLICT (model, version) DO NOTHING
         RETURNING id
     )
@@ -48,7 +49,7 @@ _REPLACE = text(
            max_batch_items = :max_batch_items, max_batch_units = :max_batch_units,
            execution_timeout_s = :execution_timeout_s, memory_mb = :memory_mb,
            input_schema = CAST(:input_schema AS json), output_schema = CAST(:output_schema AS json),
-           description = :description
+           description = :description, variant = :variant
      WHERE id = :id
     """
 )
@@ -124,6 +125,7 @@ def version_from_row(row: Row[Any]) -> ModelVersion:
             input_schema=row.input_schema,
             output_schema=row.output_schema,
             description=row.description,
+            variant=row.variant,
         ),
     )
 
@@ -143,4 +145,5 @@ def _parameters(spec: ModelSpec) -> dict[str, Any]:
         "input_schema": orjson.dumps(spec.input_schema).decode(),
         "output_schema": orjson.dumps(spec.output_schema).decode(),
         "description": spec.description,
+        "variant": spec.variant,
     }

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Protocol
 from pydantic import BaseModel
 
 from app.domain.lanes import Device
+from app.domain.variants import DEFAULT_VARIANT
 
 
 class Context(Protocol):
@@ -108,6 +109,8 @@ class ModelSpec:
     input_schema: dict[str, Any]
     output_schema: dict[str, Any]
     description: str = ""
+    variant: str = DEFAULT_VARIANT
+    """How it is computed: one of `app.domain.variants`. A version has one, so a tuned model is its own."""
 
 
 @dataclass(frozen=True, slots=True)
