@@ -10,6 +10,7 @@ class Sentiment(Model):
     def predict(self, inputs): ...
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -54,6 +55,12 @@ class Model:
     """Longest a micro-batch may run, unless the job's policy says less."""
     memory_mb: ClassVar[int] = 256
     """About how much a loaded copy takes, for the child's memory budget."""
+
+    variant: ClassVar[str] = DEFAULT_VARIANT
+    """How it is computed: one of `app.domain.variants.Variant`."""
+    examples: ClassVar[Sequence[dict[str, Any]]] = ()
+    """Inputs that succeed, of the sizes that are usual. Each load runs them to warm up, and
+    `headracectl models tune` measures with them unless it is given a sample."""
 
     def load(self, device: str) -> None:
         """Load weights onto `device` (`cpu`, `cuda:0`, `mps`). Called once, before the first predict."""
