@@ -31,8 +31,8 @@ EXAMPLES = [
     "The delivery was late, and two of the five boxes were damaged.",
     "A headrace is the channel that leads water to a mill wheel; the tailrace leads it away again.",
     "Order 48151623 (EUR 1,299.00) was paid on 2024-02-29 by card; please send the invoice to accounting.",
-    "In the third quarter revenue grew by 12 % to 4.1 billion, driven by services, while margins fell for the "
-    "second time in a row. The board confirmed its outlook for the year and proposed an unchanged dividend.",
+    "In the third quarter revenue grew by 12 % to 4.1 billion, driven by services, while margins fell for "
+    "the second time in a row. The board kept its outlook for the year and proposed an unchanged dividend.",
     "Abstract. We study how the length of queues in front of a shared device depends on the order in which "
     "requests are taken. Sorting by size within a window reduces the time lost to padding by a large factor, "
     "and the loss in fairness is bounded by the length of the window. Measurements on three machines with "

@@ -20,7 +20,7 @@ class LoadFailed(Exception):
     """The model could not be loaded here; the message says why, in one line."""
 
 
-class _Nobody:
+class Nobody:
     """The context of a run that no job waits for."""
 
     def progress(self, index: int, fraction: float, message: str | None = None) -> None:
@@ -28,9 +28,6 @@ class _Nobody:
 
     def canceled(self, index: int) -> bool:  # noqa: ARG002 - see Context
         return False
-
-
-_NOBODY = _Nobody()
 
 
 class LocalRunner:
@@ -78,7 +75,9 @@ class LocalRunner:
         values = [self.read(example)[0] for example in self._model.examples][: self.max_items]
         for batch in (values, values[:1]):
             if batch:
-                failed = [output for output in self.run(batch, _NOBODY).outputs if not isinstance(output, bytes)]
+                failed = [
+                    output for output in self.run(batch, Nobody()).outputs if not isinstance(output, bytes)
+                ]
                 if failed:
                     raise LoadFailed(f"an example of the model's own fails: {failed[0]}")
 

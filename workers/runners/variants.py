@@ -48,8 +48,8 @@ def apply(model: Any, variant: str, device: str) -> Variant:
         if variant == Variant.AUTO:
             return Variant.FP32
         raise CannotApply(
-            f"{type(model).__name__} keeps no torch.nn.Module in an attribute, so there is nothing to compute "
-            f"as {wanted}: assign it in load(), as in self.model = …"
+            f"{type(model).__name__} keeps no torch.nn.Module in an attribute, so there is nothing to "
+            f"compute as {wanted}: assign it in load(), as in self.model = …"
         )
     for name, module in modules.items():
         if wanted is Variant.INT8:
