@@ -72,7 +72,7 @@ class Process:
         return self._ask(self._order)
 
     def round(self) -> dict[str, Any]:
-        """`seconds` for the whole sample and `rss` (bytes). Raises `Ended`."""
+        """`seconds` for the whole sample and `rss_mb`. Raises `Ended`."""
         return self._ask({})
 
     def close(self) -> None:
@@ -161,7 +161,7 @@ def _trial(
             theirs["seconds"] / ours["seconds"] for theirs, ours in zip(reference, rounds, strict=True)
         ),
         load_s=loaded["load_s"] + loaded["warm_s"],
-        rss_mb=max(ran["rss"] for ran in rounds) / 2**20,
+        rss_mb=max(ran["rss_mb"] for ran in rounds),
         size_mb=loaded["size"] / 2**20,
         quality=quality,
     )

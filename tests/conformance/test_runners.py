@@ -42,8 +42,9 @@ def as_variant(variant: str) -> Callable[[str], Runner]:
     return lambda source: LocalRunner.load(dataclasses.replace(spec_of(source), variant=variant), "cpu")
 
 
-# name → (how it is loaded, the models it is for). Not int8: its activations are scaled by the largest of their
-# micro-batch, so company shows, and the quality gate is what judges it (test_tune.py). Compiling takes a minute, so it is tried on the small one.
+# name → (how it is loaded, the models it is for). Not int8: its activations are scaled by the largest of
+# their micro-batch, so company shows; the quality gate judges it (tests/integration/test_tune.py). Compiling
+# minilm takes a minute, so it is tried on the small model.
 RUNNERS: dict[str, tuple[Callable[[str], Runner], set[str]]] = {
     "auto": (as_variant("auto"), set(MODELS)),
     "bf16": (as_variant("bf16"), TORCH),

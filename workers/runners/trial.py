@@ -16,6 +16,7 @@ from app.domain.model import ModelSpec
 from app.errors import JobError
 from workers.runners import device as devices
 from workers.runners.local import LoadFailed, LocalRunner, Nobody
+from workers.runners.memory import resident_mb
 
 
 def main() -> None:
@@ -46,7 +47,7 @@ def main() -> None:
         started = time.perf_counter()
         for batch in batches:
             runner.run([values[index][0] for index in batch], Nobody())
-        _say(answers, {"seconds": time.perf_counter() - started, "rss": _rss()})
+        _say(answers, {"seconds": time.perf_counter() - started, "rss_mb": resident_mb()})
 
 
 def _batches(values: list[tuple[Any, int]], runner: LocalRunner, items: int) -> list[list[int]]:
@@ -71,16 +72,6 @@ def _outputs(runner: LocalRunner, values: list[Any], batches: list[list[int]]) -
         for index, output in zip(batch, ran.outputs, strict=True):
             outputs[index] = json.loads(output) if isinstance(output, bytes) else None
     return outputs
-
-
-def _rss() -> int:
-    """Bytes of memory that this process holds."""
-    if sys.platform == "linux":
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _say(answers: IO[str], answer: dict[str, Any]) -> None:
