@@ -126,7 +126,7 @@ class Worker(_Group):
     )
     preload: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field(
         (),
-        description="What each child loads and warms up before its first job: `minilm,other@2-bf16`, or `all`: "
+        description="What each child loads and warms up before its first job: `minilm,other@2-bf16`; `all` is "
         "every current version that its queues serve and its memory budget holds.",
     )
     slice_s: Seconds = Field(5.0, description="How long one drain task works before it ends, in seconds.")

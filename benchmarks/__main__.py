@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import backlog, bystanders, idle_latency, queue_sql, webhooks
+from benchmarks import backlog, bystanders, idle_latency, memory, queue_sql, webhooks
 from benchmarks.stack import running
 
 SUBJECTS = {
@@ -15,6 +15,7 @@ SUBJECTS = {
     "queue_sql": queue_sql.run,
     "webhooks": webhooks.run,
     "bystanders": bystanders.run,
+    "memory": memory.run,
 }
 
 
