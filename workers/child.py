@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from app.broker.ring import Ringer
 from app.db import models
 from app.db.engine import Engine, make_engine
+from app.domain.egress import EgressPolicy
 from app.domain.lanes import parse_queue
+from app.domain.media import MediaPolicy
 from app.domain.model import ModelVersion
 from app.domain.stages import WorkerIdentity
 from app.errors import Unavailable
@@ -15,8 +17,11 @@ from app.intake.cache import TtlCache
 from app.observability import logs
 from app.settings import Settings
 from app.settings import Worker as WorkerSettings
+from app.storage import Storage
 from workers.drainflag import DrainFlag
+from workers.media.stage import MediaStage
 from workers.notify import Notifier
+from workers.outputs import Outputs
 from workers.presence import Presence, Slot
 from workers.runners import device as devices
 from workers.runners.cache import RunnerCache
@@ -37,6 +42,8 @@ class Child(Presence):
         ringer: Ringer,
         notifier: Notifier,
         runners: RunnerCache,
+        media: MediaStage,
+        outputs: Outputs,
         identity: WorkerIdentity,
         settings: WorkerSettings,
         flag: DrainFlag,
@@ -47,6 +54,8 @@ class Child(Presence):
         self.ringer = ringer
         self.notifier = notifier
         self.runners = runners
+        self.media = media
+        self.outputs = outputs
         self.settings = settings
         self.clock = clock
         self._versions: TtlCache[int, ModelVersion] = TtlCache(100, VERSION_TTL_S, clock)
@@ -56,17 +65,29 @@ class Child(Presence):
         """The child of this slot. Connects to nothing yet: Postgres may be away at this moment."""
         device = devices.choose(settings.worker.device, slot.number)
         devices.limit_threads(settings.worker.torch_threads, slot.children)
+        engine = make_engine(
+            settings.database_url,
+            pool_size=3,
+            lookups_only=True,
+            application_name=f"headrace {slot.name}",
+        )
+        storage = Storage.of(settings)
+        policy = MediaPolicy(EgressPolicy.of(settings), settings.media.urls)
         return cls(
-            engine=make_engine(
-                settings.database_url,
-                pool_size=3,
-                lookups_only=True,
-                application_name=f"headrace {slot.name}",
-            ),
+            engine=engine,
             ringer=Ringer(settings.redis_url),
             notifier=Notifier(settings.redis_url),
             runners=RunnerCache(
                 lambda spec: LocalRunner.load(spec, device), settings.worker.memory_budget_mb
+            ),
+            media=MediaStage(engine, storage, policy, settings.media),
+            outputs=Outputs(
+                engine,
+                storage,
+                settings.worker.inline_output_bytes,
+                settings.files.max_bytes,
+                # A job's record goes with the partition of its day: a day later at most.
+                keep_s=(settings.scheduler.retention_days + 1) * 86_400,
             ),
             identity=slot.identity(settings.worker, device),
             settings=settings.worker,
@@ -117,5 +138,6 @@ class Child(Presence):
 
     def stop(self) -> None:
         """A clean goodbye."""
+        self.media.stop()
         self.leave()
         self.engine.dispose()

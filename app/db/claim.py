@@ -46,7 +46,8 @@ _CLAIM = text(
     )
     SELECT l.job_id, l.epoch, l.attempt, l.crashes, l.batch_cap,
            l.job_id = ANY (ARRAY(SELECT job_id FROM told)) AS told,
-           j.input, j.execution_timeout_s, j.max_attempts, j.initial_delay_ms, j.max_delay_ms
+           j.tenant_id, j.input, j.execution_timeout_s, j.max_attempts, j.initial_delay_ms,
+           j.max_delay_ms
       FROM leased l
      CROSS JOIN LATERAL (SELECT * FROM jobs WHERE id = l.job_id OFFSET 0) j
      ORDER BY l.priority, l.rank, l.job_id
@@ -83,6 +84,7 @@ def claim(
             execution_timeout_s=row.execution_timeout_s,
             retry=RetryPolicy(row.max_attempts, row.initial_delay_ms, row.max_delay_ms),
             told=row.told,
+            tenant_id=row.tenant_id,
         )
         for row in rows
     ]

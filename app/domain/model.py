@@ -17,7 +17,10 @@ from typing import Any, ClassVar, Protocol
 from pydantic import BaseModel
 
 from app.domain.lanes import Device
+from app.domain.media import Media
 from app.domain.variants import DEFAULT_VARIANT
+
+__all__ = ["Context", "Media", "Model", "ModelSpec", "ModelVersion"]
 
 
 class Context(Protocol):

@@ -8,10 +8,12 @@ from typing import Any
 import orjson
 import pytest
 
+from app.domain.model import Media
 from app.errors import JobError
 from app.intake.source import spec_of
 from tests.support import models, torch_models
 from tests.support.models import EXAMPLES
+from tests.support.pictures import circle
 from workers.runners.base import Runner
 from workers.runners.local import LoadFailed, LocalRunner
 
@@ -34,8 +36,12 @@ MODELS: dict[str, tuple[str, list[Any]]] = {
     "double": (f"{HERE}:Double", [{"value": float(n)} for n in range(5)]),
     "classes": (f"{torch_models.__file__}:Classes", list(torch_models.EXAMPLES)),
     "minilm": (f"{EXAMPLES / 'minilm.py'}:MiniLM", [{"text": "word " * n} for n in range(1, 6)]),
+    "picture": (
+        f"{EXAMPLES / 'picture.py'}:Picture",
+        [{"image": Media(circle(10 * n, 20)), "edges": n % 2 == 0} for n in range(1, 6)],
+    ),
 }
-TORCH = {"minilm", "classes"}
+TORCH = {"minilm", "classes", "picture"}
 
 
 def as_variant(variant: str) -> Callable[[str], Runner]:
@@ -47,7 +53,7 @@ def as_variant(variant: str) -> Callable[[str], Runner]:
 # minilm takes a minute, so it is tried on the small model.
 RUNNERS: dict[str, tuple[Callable[[str], Runner], set[str]]] = {
     "auto": (as_variant("auto"), set(MODELS)),
-    "bf16": (as_variant("bf16"), TORCH),
+    "bf16": (as_variant("bf16"), {"minilm", "classes"}),
     "compile-bf16": (as_variant("compile-bf16"), {"classes"}),
 }
 # How far an item's numbers may be from those of the same item in other company.
