@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import backlog, bulk, bystanders, idle_latency, queue_sql, single_jobs, webhooks
+from benchmarks import backlog, bulk, bystanders, idle_latency, memory, queue_sql, single_jobs, webhooks
 from benchmarks.stack import running
 
 SUBJECTS = {
@@ -17,6 +17,7 @@ SUBJECTS = {
     "webhooks": webhooks.run,
     "bystanders": bystanders.run,
     "bulk": bulk.run,
+    "memory": memory.run,
 }
 
 
