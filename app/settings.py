@@ -231,7 +231,8 @@ class Settings(_Group):
         None, description="Folder that the processes of one machine share for their metrics."
     )
     allow_local_webhooks: bool = Field(
-        False, description="Development only: webhooks may go to, and media come from, http and loopback addresses."
+        False,
+        description="Development only: webhooks may go to, and media come from, http and loopback addresses.",
     )
     allow_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)] = Field(
         (),
