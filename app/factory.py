@@ -6,6 +6,7 @@ from collections.abc import Callable
 from flask import Flask
 
 from app.api import (
+    batches,
     docs,
     edge,
     embeddings,
@@ -41,6 +42,7 @@ BLUEPRINTS = (
     job_control.blueprint,
     job_events.blueprint,
     files.blueprint,
+    batches.blueprint,
     webhooks.blueprint,
     webhook_secrets.blueprint,
     webhook_deliveries.blueprint,

@@ -171,6 +171,20 @@ class Files(_Group):
     )
 
 
+class Batches(_Group):
+    """Bulk submissions, and the clerk that keeps their books."""
+
+    max_lines: int = Field(
+        1_000_000,
+        gt=0,
+        le=100_000_000,
+        description="Most jobs of one batch: a line each, and each text of an embeddings line.",
+    )
+    chunk: int = Field(
+        2000, gt=0, le=50_000, description="Jobs that are put into the queue in one transaction."
+    )
+
+
 class Media(_Group):
     """Images, sounds and other files in jobs' inputs, which workers fetch."""
 
@@ -242,8 +256,8 @@ class Settings(_Group):
     storage_url: str | None = Field(
         None,
         pattern=r"^(file:///[^?#]+|s3://[a-z0-9][a-z0-9.-]+(/[^?#\s]*)?)$",
-        description="Where files are kept: `file:///a/folder` that API, workers and scheduler share, or "
-        "`s3://bucket/prefix` with the AWS SDK's own variables. Without it there are no files.",
+        description="Where files are kept: `file:///a/folder` that API, workers, clerk and scheduler share, "
+        "or `s3://bucket/prefix` with the AWS SDK's own variables. Without it there are no files.",
     )
     encryption_keys: Annotated[dict[str, SecretBytes], BeforeValidator(_named_keys)] = Field(
         {},
@@ -254,6 +268,7 @@ class Settings(_Group):
     worker: Worker = Worker()
     sender: Sender = Sender()
     files: Files = Files()
+    batches: Batches = Batches()
     media: Media = Media()
     scheduler: Scheduler = Scheduler()
 
@@ -276,6 +291,7 @@ _GROUPS = {
     "WORKER": Worker,
     "SENDER": Sender,
     "FILES": Files,
+    "BATCHES": Batches,
     "MEDIA": Media,
     "SCHEDULER": Scheduler,
 }

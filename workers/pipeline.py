@@ -20,6 +20,7 @@ from app.db import cancel, upkeep, workers
 from app.domain.lanes import Lane, queue_name
 from app.domain.model import ModelVersion
 from app.domain.stages import (
+    BatchBell,
     Canceled,
     ClaimedJob,
     DeliveryBell,
@@ -95,7 +96,8 @@ def _drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
         return _fail_to_load(child, version, lane, str(error), report)
     until = child.clock() + child.settings.slice_s
     while True:
-        reason = _why_stop(child, bell, until)
+        # At least one micro-batch before it makes room: bulk is slowed down by others, never stopped.
+        reason = _why_stop(child, bell, until, may_yield=bool(report.batches))
         if reason:
             # Somebody else, or this child later, should go on.
             child.ringer.ring(bell)
@@ -106,6 +108,9 @@ def _drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
         if not claimed:
             if _rings_again(child, bell):
                 continue
+            if lane is Lane.BATCH and report.jobs:
+                # These may have been the last ones of a batch.
+                child.ringer.ring(BatchBell())
             return report
         if len(claimed) == window:
             child.ringer.ring(bell)
@@ -230,14 +235,15 @@ def _rings_again(child: Child, bell: Doorbell) -> bool:
     return child.ringer.linger(bell.version_id, bell.queue, child.identity.id, linger_s)
 
 
-def _why_stop(child: Child, bell: Doorbell, until: float) -> str | None:
+def _why_stop(child: Child, bell: Doorbell, until: float, *, may_yield: bool = True) -> str | None:
     if child.draining():
         return "draining"
     if child.clock() >= until:
         return "slice"
     # A batch-lane drain makes room at a micro-batch border when somebody is waiting for an answer.
     if (
-        bell.lane is Lane.BATCH
+        may_yield
+        and bell.lane is Lane.BATCH
         and queue_name(bell.device, Lane.INTERACTIVE) in child.identity.queues
         and child.ringer.rung(queue_name(bell.device, Lane.INTERACTIVE))
     ):

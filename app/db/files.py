@@ -176,23 +176,13 @@ def insert(
     None, and nothing written, if the tenant's files would take more than `quota`. Raises `Unavailable` if
     writing the object took so long that it may be gone.
     """
-    parameters = {
-        "id": new.id,
-        "object_key": object_key(new.tenant_id, new.id),
-        "tenant_id": new.tenant_id,
-        "purpose": new.purpose,
-        "filename": new.filename,
-        "bytes": new.size,
-        "sha256": new.sha256,
-        "expires_at": new.expires_at,
-        "expires_after_s": new.expires_after_s,
-        "batch_id": new.batch_id,
-    }
+    parameters: dict[str, Any] = {"tenant_id": new.tenant_id}
     with transaction(engine) as connection:
         connection.execute(_ONE_AT_A_TIME, parameters)
         if idempotency is not None:
             keyed = {
                 **parameters,
+                "id": new.id,
                 "endpoint": idempotency.endpoint,
                 "key": idempotency.key,
                 "fingerprint": idempotency.fingerprint,
@@ -206,10 +196,27 @@ def insert(
                 return None
         if idempotency is not None:
             connection.execute(_REMEMBER, keyed)
-        row = connection.execute(_KEEP, parameters).one_or_none()
-        if row is None:
-            raise Unavailable(f"writing the file took more than {UPLOAD_HOURS} hours")
-        return row
+        return keep(connection, new)
+
+
+def keep(connection: Connection, new: NewFile) -> Any:
+    """Make the object a file, as a part of a transaction. Returns its row. Raises as `insert`."""
+    parameters = {
+        "id": new.id,
+        "object_key": object_key(new.tenant_id, new.id),
+        "tenant_id": new.tenant_id,
+        "purpose": new.purpose,
+        "filename": new.filename,
+        "bytes": new.size,
+        "sha256": new.sha256,
+        "expires_at": new.expires_at,
+        "expires_after_s": new.expires_after_s,
+        "batch_id": new.batch_id,
+    }
+    row = connection.execute(_KEEP, parameters).one_or_none()
+    if row is None:
+        raise Unavailable(f"writing the file took more than {UPLOAD_HOURS} hours")
+    return row
 
 
 def get(engine: Engine, tenant_id: int, file_id: UUID) -> Any | None:

@@ -15,6 +15,7 @@ from sqlalchemy import Engine, text
 from app.db.engine import connect
 from app.db.files import object_key, output_name
 from app.db.outbox import tell_of_jobs
+from app.db.tally import tally
 from app.domain.stages import SettledJob, StoredOutput, WorkerIdentity
 from app.domain.states import JobStatus
 
@@ -55,7 +56,7 @@ _SETTLE = f"""
           FROM released
          WHERE status IN ('succeeded', 'failed', 'canceled')
         RETURNING job_id
-    ), {tell_of_jobs("finished", "job.completed")}, deferred AS (
+    ), {tell_of_jobs("finished", "job.completed")}, {tally("released")}, deferred AS (
         INSERT INTO job_deferred (job_id, version_id, lane, priority, rank, expires_at,
                                   attempt, crashes, batch_cap, reason, run_at)
         SELECT job_id, version_id, lane, priority, rank, expires_at, attempt + charge, crashes,

@@ -31,6 +31,11 @@ class Listed:
     check_media: MediaCheck | None = None
     """None: the version takes no media."""
 
+    @property
+    def label(self) -> str:
+        """`name@version`."""
+        return f"{self.version.spec.name}@{self.version.spec.version}"
+
 
 class Catalogue:
     """Finds model versions, remembering each for a moment: a new current version is seen within it."""
@@ -67,6 +72,12 @@ class Catalogue:
         pointer = "/model" if at else "/version"
         raise _invalid("unknown_version", pointer, f"model {name!r} has no version {wanted[:128]!r}")
 
+    def by_id(self, version_id: int) -> Listed:
+        """The version with this id, which must be one: versions are never removed."""
+        found = models.by_id(self._engine, version_id)
+        assert found is not None
+        return list_version(found, self._media)
+
     def get(self, model: str) -> Listed:
         """The version named by a URL. Raises `NotFound`."""
         name, at, version = model.partition("@")
@@ -77,10 +88,13 @@ class Catalogue:
 
     def _load(self, name: str, version: str | None) -> Listed | None:
         found = models.find(self._engine, name, version)
-        if found is None:
-            return None
-        validator, finder = _compile(orjson.dumps(found.spec.input_schema))
-        return Listed(found, validator, MediaCheck(finder, self._media) if finder else None)
+        return None if found is None else list_version(found, self._media)
+
+
+def list_version(version: ModelVersion, media: MediaPolicy) -> Listed:
+    """The version with its schema compiled. `media` says which URLs its inputs may name."""
+    validator, finder = _compile(orjson.dumps(version.spec.input_schema))
+    return Listed(version, validator, MediaCheck(finder, media) if finder else None)
 
 
 @lru_cache(maxsize=256)

@@ -98,6 +98,14 @@ FILES_STORED = Counter("headrace_files_stored", "Files stored, by purpose.", ["p
 FILES_STORED_BYTES = Counter(
     "headrace_files_stored_bytes", "Bytes of the files stored, by purpose.", ["purpose"]
 )
+BATCHES_JOBS = Counter("headrace_batches_jobs", "Jobs made from lines of batches.")
+BATCHES_ENDED = Counter("headrace_batches_ended", "Batches that ended, by status.", ["status"])
+BATCHES_OPEN = Gauge(
+    "headrace_batches_open",
+    "Batches that have not ended, by status.",
+    ["status"],
+    multiprocess_mode="mostrecent",
+)
 RESCUE_JOBS = Counter("headrace_rescue_jobs", "Jobs taken back from dead workers, by outcome.", ["outcome"])
 QUEUE_JOBS = Gauge(
     "headrace_queue_jobs",

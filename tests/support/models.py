@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from app.domain.model import Context, Media, Model
+from app.errors import JobError
 from app.intake.source import spec_of
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "models"
@@ -116,6 +117,39 @@ class Unloadable(_Base):
 
     def predict(self, values: list[Number]) -> list[Number]:
         return values
+
+
+class Words(BaseModel):
+    """A text."""
+
+    text: str
+
+
+class Vector(BaseModel):
+    """What an embedding model answers."""
+
+    embedding: list[float]
+
+
+class Lengths(Model):
+    """Embeds a text by its length, without torch. `fail` fails."""
+
+    name = "lengths"
+    version = "1"
+    unit = "tokens"
+    Input = Words
+    Output = Vector
+
+    def measure(self, value: Words) -> int:
+        return len(value.text)
+
+    def predict(self, values: list[Words]) -> list[dict[str, list[float]] | Exception]:
+        return [
+            JobError("model_error", "asked to fail")
+            if value.text == "fail"
+            else {"embedding": [float(len(value.text)), 1.0]}
+            for value in values
+        ]
 
 
 class Weigh(Model):
