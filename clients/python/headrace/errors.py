@@ -203,8 +203,9 @@ class BatchError(HeadraceError):
 
 
 class BatchFailed(BatchError):
-    """The file was refused: nothing was run. `batch.bad_lines` are the first bad lines,
-    `batch.errors()` are all of them."""
+    """The file was refused, and nothing was run; or it changed in the storage meanwhile.
+
+    `batch.bad_lines` are the first bad lines, `batch.errors()` are all of them."""
 
     _SHOWN = 3
 
