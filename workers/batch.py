@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from app.domain.batching import form
+from app.domain.planning import plan
 from app.domain.stages import ClaimedJob, MicroBatch, Outcome, PreparedJob
 from app.observability import logs, metrics
 from workers.runners.base import Runner
@@ -12,7 +12,7 @@ log = logs.get_logger()
 
 
 def batch(jobs: Sequence[ClaimedJob], runner: Runner) -> tuple[list[MicroBatch], list[Outcome]]:
-    """Micro-batches of near-equal sizes, and the outcomes of jobs whose input the model refused."""
+    """Micro-batches in the order to run them, and the outcomes of jobs whose input the model refused."""
     prepared: list[PreparedJob] = []
     refused: list[Outcome] = []
     for job in jobs:
@@ -22,7 +22,9 @@ def batch(jobs: Sequence[ClaimedJob], runner: Runner) -> tuple[list[MicroBatch],
             refused.append(Outcome(job, verdict_of(error)))
         else:
             prepared.append(PreparedJob(job, value, units))
-    micro_batches = form(prepared, max_items=runner.max_items, max_units=runner.spec.max_batch_units)
+    mean_units = sum(job.units for job in prepared) / max(1, len(prepared))
+    costs = runner.costs
+    micro_batches = plan(prepared, costs.cost(mean_units), runner.caps, timed=costs.known)
     model = runner.spec.name
     for micro_batch in micro_batches:
         metrics.BATCH_ITEMS.labels(model).observe(len(micro_batch.jobs))

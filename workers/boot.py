@@ -15,6 +15,7 @@ from app.db.engine import connect, make_engine
 from app.errors import SettingsError, Unavailable
 from app.observability import logs, metrics
 from app.settings import Settings, load
+from workers.busy import Busy
 from workers.drainflag import DrainFlag
 from workers.heartbeat import Background
 from workers.presence import Slot
@@ -55,6 +56,7 @@ class Worker(Generic[Kind]):
         self._settings = settings
         self._make = make
         self._flag = DrainFlag()
+        self._busy = Busy()
         # What the parent knows and its children inherit by the fork.
         self._name = program
         self._children = 1
@@ -101,6 +103,7 @@ class Worker(Generic[Kind]):
             number=getattr(process.current_process(), "index", 0) or 0,
             children=self._children,
             flag=self._flag,
+            busy=self._busy,
         )
         self._member, self._background = self._make(self._settings, slot)
         self._background.start()

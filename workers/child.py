@@ -11,6 +11,7 @@ from app.domain.stages import WorkerIdentity
 from app.intake.cache import TtlCache
 from app.settings import Settings
 from app.settings import Worker as WorkerSettings
+from workers.busy import Busy
 from workers.drainflag import DrainFlag
 from workers.notify import Notifier
 from workers.presence import Presence, Slot
@@ -34,6 +35,9 @@ class Child(Presence):
         identity: WorkerIdentity,
         settings: WorkerSettings,
         flag: DrainFlag,
+        slot: int = 0,
+        children: int = 1,
+        busy: Busy | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(engine, identity, flag, runners.status)
@@ -43,6 +47,10 @@ class Child(Presence):
         self.runners = runners
         self.settings = settings
         self.clock = clock
+        self.children = children
+        self._slot = slot
+        self._busy = busy or Busy()
+        self.works(False)
         self._versions: TtlCache[int, ModelVersion] = TtlCache(100, VERSION_TTL_S, clock)
 
     @classmethod
@@ -65,13 +73,25 @@ class Child(Presence):
             identity=slot.identity(settings.worker, device),
             settings=settings.worker,
             flag=slot.flag,
+            slot=slot.number,
+            children=slot.children,
+            busy=slot.busy,
         )
 
     def version(self, version_id: int) -> ModelVersion | None:
         """The registered version with this id, as it was at most `VERSION_TTL_S` ago."""
         return self._versions.get(version_id, lambda: models.by_id(self.engine, version_id))
 
+    def works(self, busy: bool) -> None:
+        """Tell the other children of this worker whether this one has something to do."""
+        self._busy.set(self._slot, busy)
+
+    def idle_siblings(self) -> int:
+        """How many other children of this worker have nothing to do."""
+        return max(0, self.children - 1 - self._busy.others(self._slot, self.children))
+
     def stop(self) -> None:
         """A clean goodbye."""
+        self.works(False)
         self.leave()
         self.engine.dispose()

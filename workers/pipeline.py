@@ -18,6 +18,7 @@ from app.broker.ring import doorbell_for
 from app.db import cancel, upkeep, workers
 from app.domain.lanes import Lane, queue_name
 from app.domain.model import ModelVersion
+from app.domain.planning import Caps
 from app.domain.stages import (
     Canceled,
     ClaimedJob,
@@ -30,10 +31,11 @@ from app.domain.stages import (
     Released,
 )
 from app.domain.states import Reason
+from app.domain.window import Window, window_for
 from app.errors import Unavailable
 from workers.batch import batch
 from workers.child import Child
-from workers.claim import claim, window_size
+from workers.claim import claim
 from workers.context import BatchContext
 from workers.infer import Running, infer
 from workers.runners.base import Runner
@@ -67,11 +69,14 @@ def drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
     over under a new identity, and what the old one held is rescued without a charge.
     """
     child.ensure_announced()
+    child.works(True)
     try:
         return _drain(child, version, lane)
     except BaseException:
         child.abandon()
         raise
+    finally:
+        child.works(False)
 
 
 def drain_all(child: Child) -> None:
@@ -99,21 +104,37 @@ def _drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
             child.ringer.ring(bell)
             report.ended = reason
             return report
-        window = window_size(runner.max_items)
-        claimed = claim(child.engine, child.identity, version, lane, window)
-        if not claimed:
+        claimed = claim(child.engine, child.identity, version, lane, _window(child, runner, lane))
+        if not claimed.jobs:
             if _rings_again(child, bell):
                 continue
             return report
-        if len(claimed) == window:
+        if claimed.more:
             child.ringer.ring(bell)
-        if any(job.told for job in claimed):
+        if any(job.told for job in claimed.jobs):
             child.ringer.ring(DeliveryBell())
-        _work_off(child, bell, runner, claimed, until, report)
+        _work_off(child, bell, runner, claimed.jobs, until, report)
+
+
+def _window(child: Child, runner: Runner, lane: Lane) -> Window:
+    costs = runner.costs
+    return window_for(
+        lane,
+        costs.cost() if costs.known else None,
+        costs.mean_units,
+        runner.caps,
+        children=child.children,
+        idle=child.idle_siblings(),
+    )
 
 
 def _work_off(
-    child: Child, bell: Doorbell, runner: Runner, claimed: list[ClaimedJob], until: float, report: DrainReport
+    child: Child,
+    bell: Doorbell,
+    runner: Runner,
+    claimed: Sequence[ClaimedJob],
+    until: float,
+    report: DrainReport,
 ) -> None:
     started = child.clock()
     with guarded(runner.spec.execution_timeout_s):
@@ -181,7 +202,11 @@ def _rings_again(child: Child, bell: Doorbell) -> bool:
     linger_s = child.settings.linger_s
     if bell.lane is not Lane.INTERACTIVE or not linger_s or child.draining():
         return False
-    return child.ringer.linger(bell.version_id, bell.queue, child.identity.id, linger_s)
+    child.works(False)
+    try:
+        return child.ringer.linger(bell.version_id, bell.queue, child.identity.id, linger_s)
+    finally:
+        child.works(True)
 
 
 def _why_stop(child: Child, bell: Doorbell, until: float) -> str | None:
@@ -223,9 +248,9 @@ def _fail_to_load(
     child: Child, version: ModelVersion, lane: Lane, message: str, report: DrainReport
 ) -> DrainReport:
     """Each job learns why, and comes back after its own backoff: another worker, or a later load, may do."""
-    window = window_size(version.spec.max_batch_items)
-    while claimed := claim(child.engine, child.identity, version, lane, window):
-        failed = Failed("model_load_failed", message, retryable=True)
+    window = window_for(lane, None, 1.0, Caps(version.spec.max_batch_items))
+    failed = Failed("model_load_failed", message, retryable=True)
+    while claimed := claim(child.engine, child.identity, version, lane, window).jobs:
         finish(child, [Outcome(job, failed) for job in claimed])
         report.jobs += len(claimed)
     report.ended = "load_failed"

@@ -14,6 +14,7 @@ from app.db.engine import Engine
 from app.domain.ids import new_uuid
 from app.domain.stages import WorkerIdentity
 from app.settings import Worker as WorkerSettings
+from workers.busy import Busy
 from workers.drainflag import DrainFlag
 
 
@@ -26,6 +27,7 @@ class Slot:
     number: int
     children: int
     flag: DrainFlag
+    busy: Busy
 
     def identity(self, settings: WorkerSettings, device: str) -> WorkerIdentity:
         """Who the process in this slot is, from now on."""

@@ -122,6 +122,7 @@ class ClaimedJob:
     retry: RetryPolicy
     told: bool = False
     """Whether a delivery of `job.started` waits to be sent."""
+    priority: Priority = Priority.NORMAL
 
 
 @dataclass(frozen=True, slots=True)

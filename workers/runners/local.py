@@ -8,7 +8,9 @@ import orjson
 from pydantic import ValidationError
 from pydantic_core import to_json
 
+from app.domain.cost import CostModel
 from app.domain.model import Context, Model, ModelSpec
+from app.domain.planning import Caps
 from app.errors import JobError
 from app.intake.source import load_class, sha256_of, source_file
 from workers.runners import device as devices
@@ -24,7 +26,8 @@ class LocalRunner:
 
     def __init__(self, spec: ModelSpec, model: Model, device: str) -> None:
         self.spec = spec
-        self.max_items = spec.max_batch_items
+        self.caps = Caps(spec.max_batch_items, spec.max_batch_units)
+        self.costs = CostModel()
         self._model = model
         self._device = device
 
@@ -69,8 +72,8 @@ class LocalRunner:
             )
         return Ran([self._encode(output) for output in outputs], device_s)
 
-    def shrink(self, size: int) -> None:
-        self.max_items = max(1, size // 2)
+    def shrink(self, items: int, padded_units: int) -> None:
+        self.caps = self.caps.half_of(items, padded_units)
         devices.empty_cache(self._device)
 
     def close(self) -> None:
