@@ -15,10 +15,10 @@ from app.db.engine import connect, make_engine
 from app.errors import SettingsError, Unavailable
 from app.observability import logs, metrics
 from app.settings import Settings, load
-from workers.busy import Busy
 from workers.drainflag import DrainFlag
 from workers.heartbeat import Background
 from workers.presence import Slot
+from workers.siblings import Siblings
 
 
 class Member(Protocol):
@@ -56,7 +56,7 @@ class Worker(Generic[Kind]):
         self._settings = settings
         self._make = make
         self._flag = DrainFlag()
-        self._busy = Busy()
+        self._siblings = Siblings()
         # What the parent knows and its children inherit by the fork.
         self._name = program
         self._children = 1
@@ -103,7 +103,7 @@ class Worker(Generic[Kind]):
             number=getattr(process.current_process(), "index", 0) or 0,
             children=self._children,
             flag=self._flag,
-            busy=self._busy,
+            siblings=self._siblings,
         )
         self._member, self._background = self._make(self._settings, slot)
         self._background.start()

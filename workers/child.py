@@ -6,18 +6,23 @@ from collections.abc import Callable
 from app.broker.ring import Ringer
 from app.db import models
 from app.db.engine import Engine, make_engine
+from app.domain.egress import EgressPolicy
+from app.domain.media import MediaPolicy
 from app.domain.model import ModelVersion
 from app.domain.stages import WorkerIdentity
 from app.intake.cache import TtlCache
 from app.settings import Settings
 from app.settings import Worker as WorkerSettings
-from workers.busy import Busy
+from app.storage import Storage
 from workers.drainflag import DrainFlag
+from workers.media.stage import MediaStage
 from workers.notify import Notifier
+from workers.outputs import Outputs
 from workers.presence import Presence, Slot
 from workers.runners import device as devices
 from workers.runners.cache import RunnerCache
 from workers.runners.local import LocalRunner
+from workers.siblings import Siblings
 
 VERSION_TTL_S = 2.0
 
@@ -32,12 +37,14 @@ class Child(Presence):
         ringer: Ringer,
         notifier: Notifier,
         runners: RunnerCache,
+        media: MediaStage,
+        outputs: Outputs,
         identity: WorkerIdentity,
         settings: WorkerSettings,
         flag: DrainFlag,
         slot: int = 0,
         children: int = 1,
-        busy: Busy | None = None,
+        siblings: Siblings | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(engine, identity, flag, runners.status)
@@ -45,11 +52,13 @@ class Child(Presence):
         self.ringer = ringer
         self.notifier = notifier
         self.runners = runners
+        self.media = media
+        self.outputs = outputs
         self.settings = settings
         self.clock = clock
         self.children = children
         self._slot = slot
-        self._busy = busy or Busy()
+        self._siblings = siblings or Siblings()
         self.works(False)
         self._versions: TtlCache[int, ModelVersion] = TtlCache(100, VERSION_TTL_S, clock)
 
@@ -58,24 +67,36 @@ class Child(Presence):
         """The child of this slot. Connects to nothing yet: Postgres may be away at this moment."""
         device = devices.choose(settings.worker.device, slot.number)
         devices.limit_threads(settings.worker.torch_threads, slot.children)
+        engine = make_engine(
+            settings.database_url,
+            pool_size=3,
+            lookups_only=True,
+            application_name=f"headrace {slot.name}",
+        )
+        storage = Storage.of(settings)
+        policy = MediaPolicy(EgressPolicy.of(settings), settings.media.urls)
         return cls(
-            engine=make_engine(
-                settings.database_url,
-                pool_size=3,
-                lookups_only=True,
-                application_name=f"headrace {slot.name}",
-            ),
+            engine=engine,
             ringer=Ringer(settings.redis_url),
             notifier=Notifier(settings.redis_url),
             runners=RunnerCache(
                 lambda spec: LocalRunner.load(spec, device), settings.worker.memory_budget_mb
+            ),
+            media=MediaStage(engine, storage, policy, settings.media),
+            outputs=Outputs(
+                engine,
+                storage,
+                settings.worker.inline_output_bytes,
+                settings.files.max_bytes,
+                # A job's record goes with the partition of its day: a day later at most.
+                keep_s=(settings.scheduler.retention_days + 1) * 86_400,
             ),
             identity=slot.identity(settings.worker, device),
             settings=settings.worker,
             flag=slot.flag,
             slot=slot.number,
             children=slot.children,
-            busy=slot.busy,
+            siblings=slot.siblings,
         )
 
     def version(self, version_id: int) -> ModelVersion | None:
@@ -84,14 +105,15 @@ class Child(Presence):
 
     def works(self, busy: bool) -> None:
         """Tell the other children of this worker whether this one has something to do."""
-        self._busy.set(self._slot, busy)
+        self._siblings.set(self._slot, busy)
 
     def idle_siblings(self) -> int:
         """How many other children of this worker have nothing to do."""
-        return max(0, self.children - 1 - self._busy.others(self._slot, self.children))
+        return max(0, self.children - 1 - self._siblings.others(self._slot, self.children))
 
     def stop(self) -> None:
         """A clean goodbye."""
         self.works(False)
+        self.media.stop()
         self.leave()
         self.engine.dispose()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import Any
 
 from app.broker.ring import doorbell_for
@@ -20,6 +21,7 @@ from app.domain.lanes import Lane, queue_name
 from app.domain.model import ModelVersion
 from app.domain.planning import Caps
 from app.domain.stages import (
+    BatchBell,
     Canceled,
     ClaimedJob,
     DeliveryBell,
@@ -29,6 +31,7 @@ from app.domain.stages import (
     Outcome,
     PreparedJob,
     Released,
+    SettledJob,
 )
 from app.domain.states import Reason
 from app.domain.window import Window, window_for
@@ -98,7 +101,8 @@ def _drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
         return _fail_to_load(child, version, lane, str(error), report)
     until = child.clock() + child.settings.slice_s
     while True:
-        reason = _why_stop(child, bell, until)
+        # At least one micro-batch before it makes room: bulk is slowed down by others, never stopped.
+        reason = _why_stop(child, bell, until, may_yield=bool(report.batches))
         if reason:
             # Somebody else, or this child later, should go on.
             child.ringer.ring(bell)
@@ -108,12 +112,16 @@ def _drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
         if not claimed.jobs:
             if _rings_again(child, bell):
                 continue
+            if lane is Lane.BATCH and report.jobs:
+                # These may have been the last ones of a batch.
+                child.ringer.ring(BatchBell())
             return report
         if claimed.more:
             child.ringer.ring(bell)
         if any(job.told for job in claimed.jobs):
             child.ringer.ring(DeliveryBell())
-        _work_off(child, bell, runner, claimed.jobs, until, report)
+        for ready in _with_media(child, version, claimed.jobs):
+            _work_off(child, bell, runner, ready, until, report)
 
 
 def _window(child: Child, runner: Runner, lane: Lane) -> Window:
@@ -126,6 +134,32 @@ def _window(child: Child, runner: Runner, lane: Lane) -> Window:
         children=child.children,
         idle=child.idle_siblings(),
     )
+
+
+def _with_media(
+    child: Child, version: ModelVersion, claimed: Sequence[ClaimedJob]
+) -> Iterator[Sequence[ClaimedJob]]:
+    """The window with its media: at once where nothing is fetched, and else in parts, as it comes.
+
+    While it is fetched nothing is in hand: if the child dies meanwhile, no job is a suspect.
+    """
+    finder = child.media.finder(version)
+    if finder is None:
+        yield claimed
+        return
+    gathering = child.media.gather(finder, claimed)
+    if gathering.waiting:
+        patience_s = child.media.patience_s + version.spec.execution_timeout_s
+        workers.mark(child.engine, child.identity.id, [], patience_s)
+    elif not gathering.now.unfetched:
+        yield gathering.now.ready
+        return
+    for harvest in chain([gathering.now], gathering.harvests(child.draining, child.clock)):
+        finish(child, harvest.unfetched)
+        if harvest.ready:
+            ids = [job.id for job in harvest.ready]
+            workers.mark(child.engine, child.identity.id, ids, version.spec.execution_timeout_s)
+            yield harvest.ready
 
 
 def _work_off(
@@ -166,7 +200,25 @@ def _work_off(
 
 
 def finish(child: Child, outcomes: Sequence[Outcome]) -> None:
-    """settle, then notify: who is woken finds the result.
+    """settle, then notify: who is woken finds the result. Large outputs are stored first."""
+    plain, large = child.outputs.sort(outcomes)
+    if plain or not large:
+        _finish(child, plain)
+    if not large:
+        return
+    # Nothing is in hand, as settle leaves it: a slow storage is no crash of the model's.
+    patience_s = child.settings.lease_ttl_s * 0.8
+    workers.mark(child.engine, child.identity.id, [], 2 * patience_s)
+    stored: Sequence[Outcome] = child.outputs.store(large, patience_s)
+    settled: Sequence[SettledJob] = ()
+    try:
+        settled = _finish(child, stored)
+    finally:
+        child.outputs.clean(stored, settled)
+
+
+def _finish(child: Child, outcomes: Sequence[Outcome]) -> Sequence[SettledJob]:
+    """Settle and notify.
 
     Results are dear, and a restart of Postgres takes seconds: keep trying for most of a lease's life.
     Trying again is safe, since a settle that was committed without our hearing of it removes no lease twice.
@@ -183,6 +235,7 @@ def finish(child: Child, outcomes: Sequence[Outcome]) -> None:
     child.notifier.settled(settled)
     if any(job.told for job in settled):
         child.ringer.ring(DeliveryBell())
+    return settled
 
 
 def _without_canceled(child: Child, planned: MicroBatch) -> MicroBatch | None:
@@ -209,14 +262,15 @@ def _rings_again(child: Child, bell: Doorbell) -> bool:
         child.works(True)
 
 
-def _why_stop(child: Child, bell: Doorbell, until: float) -> str | None:
+def _why_stop(child: Child, bell: Doorbell, until: float, *, may_yield: bool = True) -> str | None:
     if child.draining():
         return "draining"
     if child.clock() >= until:
         return "slice"
     # A batch-lane drain makes room at a micro-batch border when somebody is waiting for an answer.
     if (
-        bell.lane is Lane.BATCH
+        may_yield
+        and bell.lane is Lane.BATCH
         and queue_name(bell.device, Lane.INTERACTIVE) in child.identity.queues
         and child.ringer.rung(queue_name(bell.device, Lane.INTERACTIVE))
     ):

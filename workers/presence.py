@@ -14,8 +14,8 @@ from app.db.engine import Engine
 from app.domain.ids import new_uuid
 from app.domain.stages import WorkerIdentity
 from app.settings import Worker as WorkerSettings
-from workers.busy import Busy
 from workers.drainflag import DrainFlag
+from workers.siblings import Siblings
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Slot:
     number: int
     children: int
     flag: DrainFlag
-    busy: Busy
+    siblings: Siblings
 
     def identity(self, settings: WorkerSettings, device: str) -> WorkerIdentity:
         """Who the process in this slot is, from now on."""

@@ -23,14 +23,15 @@ _CLAIM = text(
         SELECT count(*) AS jobs FROM (
             SELECT FROM job_ready
              WHERE version_id = :version_id AND lane = :lane AND expires_at > now()
-             LIMIT CAST(:most AS bigint) * :sharers + 1
-        ) some
+             LIMIT CAST(:most AS bigint) * CAST(:sharers AS bigint) + 1
+        ) few
     ), picked AS MATERIALIZED (
         SELECT job_id FROM job_ready
          WHERE version_id = :version_id AND lane = :lane AND expires_at > now()
            AND EXISTS (SELECT FROM alive)
          ORDER BY priority, rank, job_id
-         LIMIT (SELECT greatest(:least, least(:most, (jobs + :sharers - 1) / :sharers)) FROM waiting)
+         LIMIT (SELECT greatest(CAST(:least AS bigint), least(:most, (jobs + :sharers - 1) / :sharers))
+                  FROM waiting)
            FOR UPDATE SKIP LOCKED
     ), taken AS (
         DELETE FROM job_ready r USING picked p WHERE r.job_id = p.job_id RETURNING r.*
@@ -51,11 +52,12 @@ _CLAIM = text(
         UPDATE workers
            SET batch = (SELECT array_agg(job_id) FROM leased), batch_version_id = :version_id,
                batch_deadline_at = now() + make_interval(secs => :budget_s)
-         WHERE id = :worker_id AND NOT :ahead AND EXISTS (SELECT FROM leased)
+         WHERE id = :worker_id AND NOT CAST(:ahead AS boolean) AND EXISTS (SELECT FROM leased)
     )
     SELECT l.job_id, l.epoch, l.attempt, l.crashes, l.batch_cap, l.priority, w.jobs AS waiting,
            l.job_id = ANY (ARRAY(SELECT job_id FROM told)) AS told,
-           j.input, j.execution_timeout_s, j.max_attempts, j.initial_delay_ms, j.max_delay_ms
+           j.tenant_id, j.input, j.execution_timeout_s, j.max_attempts, j.initial_delay_ms,
+           j.max_delay_ms
       FROM leased l
      CROSS JOIN waiting w
      CROSS JOIN LATERAL (SELECT * FROM jobs WHERE id = l.job_id OFFSET 0) j
@@ -116,6 +118,7 @@ def claim(
             retry=RetryPolicy(row.max_attempts, row.initial_delay_ms, row.max_delay_ms),
             told=row.told,
             priority=Priority(row.priority),
+            tenant_id=row.tenant_id,
         )
         for row in rows
     ]

@@ -38,7 +38,7 @@ class CostModel:
         self.seen = 0
         """Micro-batches observed so far."""
         self._cost: Cost | None = None
-        self._fresh = 0
+        self._fresh = self._strange = 0
         self._forget()
         self._units = self._items = 0.0
 

@@ -16,6 +16,9 @@ from typing import Any, ClassVar, Protocol
 from pydantic import BaseModel
 
 from app.domain.lanes import Device
+from app.domain.media import Media
+
+__all__ = ["Context", "Media", "Model", "ModelSpec", "ModelVersion"]
 
 
 class Context(Protocol):

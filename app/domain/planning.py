@@ -102,7 +102,7 @@ def _room(width: int, cost: Cost, caps: Caps, patience: float | None) -> int:
     if patience is not None:
         each, left = cost.per_unit * width + cost.per_item, patience - cost.fixed
         if each * room > left:
-            room = int(left / each)
+            room = int(left / each) if each else 1
     return max(1, room)
 
 

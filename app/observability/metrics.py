@@ -44,6 +44,12 @@ SIGNAL_UNHEARD = Counter(
 )
 CLAIM_JOBS = Counter("headrace_claim_jobs", "Jobs leased to workers, by model.", ["model"])
 CLAIM_SECONDS = Histogram("headrace_claim_seconds", "Time of one claim.", buckets=_LATENCY)
+MEDIA_FETCHED = Counter(
+    "headrace_media_fetched",
+    "Media that workers fetched for inputs, by `ok`, and jobs that had to go without, by error code.",
+    ["outcome"],
+)
+MEDIA_FETCHED_BYTES = Counter("headrace_media_fetched_bytes", "Bytes of media that workers fetched.")
 BATCH_ITEMS = Histogram(
     "headrace_batch_items",
     "Jobs in a micro-batch, by model.",
@@ -97,6 +103,14 @@ WEBHOOK_QUEUE = Gauge(
 FILES_STORED = Counter("headrace_files_stored", "Files stored, by purpose.", ["purpose"])
 FILES_STORED_BYTES = Counter(
     "headrace_files_stored_bytes", "Bytes of the files stored, by purpose.", ["purpose"]
+)
+BATCHES_JOBS = Counter("headrace_batches_jobs", "Jobs made from lines of batches.")
+BATCHES_ENDED = Counter("headrace_batches_ended", "Batches that ended, by status.", ["status"])
+BATCHES_OPEN = Gauge(
+    "headrace_batches_open",
+    "Batches that have not ended, by status.",
+    ["status"],
+    multiprocess_mode="mostrecent",
 )
 RESCUE_JOBS = Counter("headrace_rescue_jobs", "Jobs taken back from dead workers, by outcome.", ["outcome"])
 QUEUE_JOBS = Gauge(

@@ -7,11 +7,13 @@ from typing import Any
 import orjson
 import pytest
 
+from app.domain.model import Media
 from app.domain.planning import Caps
 from app.errors import JobError
 from app.intake.source import spec_of
 from tests.support import models
 from tests.support.models import EXAMPLES
+from tests.support.pictures import circle
 from workers.runners.base import Runner
 from workers.runners.local import LoadFailed, LocalRunner
 
@@ -33,7 +35,12 @@ MODELS: dict[str, tuple[str, list[Any]]] = {
     "echo": (f"{EXAMPLES / 'echo.py'}:Echo", [{"n": n, "text": "\u0000é"} for n in range(5)]),
     "double": (f"{HERE}:Double", [{"value": float(n)} for n in range(5)]),
     "minilm": (f"{EXAMPLES / 'minilm.py'}:MiniLM", [{"text": "word " * n} for n in range(1, 6)]),
+    "picture": (
+        f"{EXAMPLES / 'picture.py'}:Picture",
+        [{"image": Media(circle(10 * n, 20)), "edges": n % 2 == 0} for n in range(1, 6)],
+    ),
 }
+TORCH = {"minilm", "picture"}
 RUNNERS: dict[str, Callable[[str], Runner]] = {
     "local": lambda source: LocalRunner.load(spec_of(source), "cpu"),
 }
@@ -42,7 +49,7 @@ RUNNERS: dict[str, Callable[[str], Runner]] = {
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param((runner, model), id=f"{runner}-{model}", marks=[pytest.mark.torch] * (model == "minilm"))
+        pytest.param((runner, model), id=f"{runner}-{model}", marks=[pytest.mark.torch] * (model in TORCH))
         for runner in RUNNERS
         for model in MODELS
     ],

@@ -17,7 +17,11 @@ PLAIN = Cost(fixed=1.0, per_unit=0.1, per_item=0.0)
 
 
 def prepared(
-    number: int, units: int, cap: int | None = None, priority: Priority = Priority.NORMAL, limit_s: float = 60.0
+    number: int,
+    units: int,
+    cap: int | None = None,
+    priority: Priority = Priority.NORMAL,
+    limit_s: float = 60.0,
 ) -> PreparedJob:
     job = ClaimedJob(UUID(int=number), 1, {}, 0, 0, cap, limit_s, RetryPolicy(), priority=priority)
     return PreparedJob(job, None, units)
@@ -78,7 +82,9 @@ def test_within_a_priority_the_job_that_waited_longest_is_in_the_first_micro_bat
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=10), costs, caps, st.one_of(st.none(), st.just(40.0)))
+@given(
+    st.lists(st.integers(1, 60), min_size=1, max_size=10), costs, caps, st.one_of(st.none(), st.just(40.0))
+)
 def test_no_partition_of_the_sorted_window_is_cheaper(
     sizes: list[int], cost: Cost, caps: Caps, patience: float | None
 ) -> None:

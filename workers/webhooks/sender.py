@@ -20,7 +20,7 @@ from typing import Any
 from uuid import UUID
 
 from app.broker.ring import Ringer
-from app.db import deliveries, endpoints, jobs
+from app.db import batches, deliveries, endpoints, jobs
 from app.db.deliveries import ClaimedDelivery, SettledTry
 from app.db.engine import Engine, make_engine
 from app.domain.delivery import DeliveryStatus
@@ -240,6 +240,9 @@ class Sender(Presence):
         )
         wanted = [delivery.job_id for delivery in claimed.deliveries if delivery.job_id is not None]
         rows = jobs.for_webhooks(self.engine, wanted, MOST_BYTES) if wanted else {}
+        for delivery in claimed.deliveries:
+            if delivery.batch_id is not None and delivery.batch_id not in rows:
+                rows[delivery.batch_id] = batches.get(self.engine, delivery.tenant_id, delivery.batch_id)
         ready: list[Ready] = []
         refused: list[SettledTry] = []
         for delivery in claimed.deliveries:
@@ -255,10 +258,11 @@ class Sender(Presence):
         self, delivery: ClaimedDelivery, rows: dict[UUID, Any], ready: list[Ready], refused: list[SettledTry]
     ) -> None:
         try:
-            job = rows.get(delivery.job_id) if delivery.job_id is not None else None
-            content = body(delivery, job, self._base_url)
+            about = delivery.job_id or delivery.batch_id
+            content = body(delivery, rows.get(about) if about else None, self._base_url)
             if content is None:
-                refused.append(unsent(delivery, DeliveryStatus.FAILED, "job_gone"))
+                gone = "job_gone" if delivery.job_id else "batch_gone"
+                refused.append(unsent(delivery, DeliveryStatus.FAILED, gone))
             else:
                 ready.append(Ready(delivery, content, self._secrets(delivery)))
         except CannotOpen as error:

@@ -3,7 +3,7 @@
 import mmap
 
 
-class Busy:
+class Siblings:
     """Made before the fork, so that parent and children see the same bytes. A hint, never a lock."""
 
     def __init__(self, slots: int = mmap.PAGESIZE) -> None:
