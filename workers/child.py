@@ -14,6 +14,7 @@ from app.intake.cache import TtlCache
 from app.settings import Settings
 from app.settings import Worker as WorkerSettings
 from app.storage import Storage
+from workers.behind import Behind
 from workers.drainflag import DrainFlag
 from workers.media.stage import MediaStage
 from workers.notify import Notifier
@@ -56,6 +57,7 @@ class Child(Presence):
         self.outputs = outputs
         self.settings = settings
         self.clock = clock
+        self.behind = Behind()
         self.children = children
         self._slot = slot
         self._siblings = siblings or Siblings()

@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any
+from uuid import UUID
 
 from app.broker.ring import doorbell_for
-from app.db import cancel, upkeep, workers
+from app.db import upkeep, workers
 from app.domain.lanes import Lane, queue_name
 from app.domain.model import ModelVersion
 from app.domain.planning import Caps
@@ -74,8 +75,12 @@ def drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
     child.ensure_announced()
     child.works(True)
     try:
-        return _drain(child, version, lane)
+        report = _drain(child, version, lane)
+        child.behind.join()
+        return report
     except BaseException:
+        # Results that are being written still count.
+        child.behind.rest()
         child.abandon()
         raise
     finally:
@@ -110,6 +115,7 @@ def _drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
             return report
         claimed = claim(child.engine, child.identity, version, lane, _window(child, runner, lane))
         if not claimed.jobs:
+            child.behind.join()
             if _rings_again(child, bell):
                 continue
             if lane is Lane.BATCH and report.jobs:
@@ -121,7 +127,7 @@ def _drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
         if any(job.told for job in claimed.jobs):
             child.ringer.ring(DeliveryBell())
         for ready in _with_media(child, version, claimed.jobs):
-            _work_off(child, bell, runner, ready, until, report)
+            _work_off(child, bell, runner, ready, until, report, more=claimed.more)
 
 
 def _window(child: Child, runner: Runner, lane: Lane) -> Window:
@@ -169,7 +175,12 @@ def _work_off(
     claimed: Sequence[ClaimedJob],
     until: float,
     report: DrainReport,
+    *,
+    more: bool,
 ) -> None:
+    """Run a window. While one micro-batch runs, the one before is settled; `more`: so is the last one,
+    since another window follows.
+    """
     started = child.clock()
     with guarded(runner.spec.execution_timeout_s):
         micro_batches, refused = batch(claimed, runner)
@@ -188,15 +199,27 @@ def _work_off(
             left = [prepared.job for later in micro_batches[index:] for prepared in later.jobs]
             finish(child, [Outcome(job, released) for job in left])
             return
-        micro_batch = _without_canceled(child, planned) if index else planned
+        micro_batch = planned if marked else _marked(child, planned)
         if micro_batch is None:
             continue
-        if not marked:
-            _mark(child, micro_batch.jobs, micro_batch.deadline_s)
         outcomes = infer(micro_batch, runner, _running(child, micro_batch))
-        finish(child, outcomes)
+        if more or planned is not micro_batches[-1]:
+            finish_behind(child, outcomes)
+        else:
+            finish(child, outcomes)
         report.jobs += len(outcomes)
         report.batches.append(len(outcomes))
+
+
+def finish_behind(child: Child, outcomes: Sequence[Outcome]) -> None:
+    """As `finish`, while the next micro-batch is marked and runs. Storing large outputs is not done so:
+    they are settled when nothing is in hand.
+    """
+    plain, large = child.outputs.sort(outcomes)
+    if large:
+        finish(child, outcomes)
+    else:
+        child.behind.do(lambda: _finish(child, plain))
 
 
 def finish(child: Child, outcomes: Sequence[Outcome]) -> None:
@@ -238,10 +261,10 @@ def _finish(child: Child, outcomes: Sequence[Outcome]) -> Sequence[SettledJob]:
     return settled
 
 
-def _without_canceled(child: Child, planned: MicroBatch) -> MicroBatch | None:
-    """The micro-batch without jobs that somebody canceled while earlier ones ran."""
-    asked = cancel.asked(child.engine, child.identity.id)
-    if not asked:
+def _marked(child: Child, planned: MicroBatch) -> MicroBatch | None:
+    """The micro-batch, now in hand, without jobs that somebody canceled while earlier ones ran."""
+    asked = _mark(child, planned.jobs, planned.deadline_s)
+    if not any(prepared.job.id in asked for prepared in planned.jobs):
         return planned
     finish(
         child, [Outcome(prepared.job, Canceled()) for prepared in planned.jobs if prepared.job.id in asked]
@@ -294,8 +317,8 @@ def _running(child: Child, micro_batch: MicroBatch) -> Running:
     return running
 
 
-def _mark(child: Child, jobs: tuple[PreparedJob, ...], deadline_s: float) -> None:
-    workers.mark(child.engine, child.identity.id, [prepared.job.id for prepared in jobs], deadline_s)
+def _mark(child: Child, jobs: tuple[PreparedJob, ...], deadline_s: float) -> frozenset[UUID]:
+    return workers.mark(child.engine, child.identity.id, [prepared.job.id for prepared in jobs], deadline_s)
 
 
 def _fail_to_load(
