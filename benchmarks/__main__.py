@@ -6,12 +6,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import backlog, bystanders, idle_latency, queue_sql, webhooks
+from benchmarks import backlog, bystanders, idle_latency, planning, queue_sql, webhooks
 from benchmarks.stack import running
 
 SUBJECTS = {
     "idle_latency": idle_latency.run,
     "backlog": backlog.run,
+    "planning": planning.run,
     "queue_sql": queue_sql.run,
     "webhooks": webhooks.run,
     "bystanders": bystanders.run,

@@ -20,14 +20,11 @@ def claim(
     version: ModelVersion,
     lane: Lane,
     window: Window,
-    *,
-    ahead: bool = False,
 ) -> Claimed:
     """Lease a window of ready jobs of this version and lane, most urgent first.
 
     From here until settle the worker's row names them as in hand: if this process dies, they are the
-    suspects. Preparing them may take as long as running one batch. `ahead`: while earlier ones are still
-    in hand; nobody touches these before they are marked.
+    suspects. Preparing them may take as long as running one batch.
     """
     started = time.perf_counter()
     claimed = sql.claim(
@@ -39,7 +36,6 @@ def claim(
         version.spec.execution_timeout_s,
         least=window.least,
         sharers=window.sharers,
-        ahead=ahead,
     )
     metrics.CLAIM_SECONDS.observe(time.perf_counter() - started)
     if jobs := claimed.jobs:

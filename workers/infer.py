@@ -53,9 +53,7 @@ def _run(
     started = clock()
     try:
         with running(jobs) as context:
-            begun = clock()
             ran = runner.run([prepared.value for prepared in jobs], context)
-            run_s = clock() - begun
     except Exception as error:
         if is_out_of_memory(error):
             runner.shrink(len(jobs), MicroBatch(jobs).padded_units)
@@ -63,17 +61,7 @@ def _run(
             return [_outcome(jobs[0], verdict_of(error), 1, clock() - started, clock() - started)]
         half = len(jobs) // 2
         return _run(jobs[:half], runner, running, clock) + _run(jobs[half:], runner, running, clock)
-    if not any(output is None or isinstance(output, Exception) for output in ran.outputs):
-        _learn(runner, MicroBatch(jobs), run_s)
     return _outcomes(jobs, ran, clock() - started)
-
-
-def _learn(runner: Runner, ran: MicroBatch, seconds: float) -> None:
-    """What went wrong or was cut short says nothing about what such a micro-batch costs."""
-    predicted = runner.costs.observe(len(ran.jobs), ran.padded_units, seconds)
-    if predicted is not None:
-        error = abs(seconds - predicted) / predicted
-        metrics.BATCH_PREDICTION_ERROR.labels(runner.spec.name).observe(error)
 
 
 def _outcomes(jobs: tuple[PreparedJob, ...], ran: Ran, run_s: float) -> list[Outcome]:

@@ -42,6 +42,7 @@ from workers.child import Child
 from workers.claim import claim
 from workers.context import BatchContext
 from workers.infer import Running, infer
+from workers.learn import learn
 from workers.runners.base import Runner
 from workers.runners.local import LoadFailed
 from workers.settle import settle
@@ -199,13 +200,16 @@ def _work_off(
             left = [prepared.job for later in micro_batches[index:] for prepared in later.jobs]
             finish(child, [Outcome(job, released) for job in left])
             return
+        began = time.perf_counter()
         micro_batch = planned if marked else _marked(child, planned)
         if micro_batch is None:
             continue
         outcomes = infer(micro_batch, runner, _running(child, micro_batch))
         if more or planned is not micro_batches[-1]:
             finish_behind(child, outcomes)
+            learn(micro_batch, runner, outcomes, time.perf_counter() - began)
         else:
+            learn(micro_batch, runner, outcomes, time.perf_counter() - began)
             finish(child, outcomes)
         report.jobs += len(outcomes)
         report.batches.append(len(outcomes))

@@ -48,11 +48,10 @@ _CLAIM = text(
         -- A job that runs again is not told of again.
         SELECT job_id FROM leased WHERE attempt = 0 AND crashes = 0
     ), {tell_of_jobs("started", "job.started")}, in_hand AS (
-        -- What is claimed ahead is in nobody's hand yet.
         UPDATE workers
            SET batch = (SELECT array_agg(job_id) FROM leased), batch_version_id = :version_id,
                batch_deadline_at = now() + make_interval(secs => :budget_s)
-         WHERE id = :worker_id AND NOT CAST(:ahead AS boolean) AND EXISTS (SELECT FROM leased)
+         WHERE id = :worker_id AND EXISTS (SELECT FROM leased)
     )
     SELECT l.job_id, l.epoch, l.attempt, l.crashes, l.batch_cap, l.priority, w.jobs AS waiting,
            l.job_id = ANY (ARRAY(SELECT job_id FROM told)) AS told,
@@ -84,13 +83,11 @@ def claim(
     *,
     least: int | None = None,
     sharers: int = 1,
-    ahead: bool = False,
 ) -> Claimed:
     """Lease jobs to the worker, most urgent first: `1/sharers` of what is ready, but at least `least`
     (`most` by default) and at most `most`.
 
-    `budget_s` is how long preparing them may take before the worker counts as stuck. `ahead`: earlier
-    jobs are still in the worker's hands; these are not yet.
+    `budget_s` is how long preparing them may take before the worker counts as stuck.
     """
     with connect(engine) as connection:
         rows = connection.execute(
@@ -102,7 +99,6 @@ def claim(
                 "most": most,
                 "least": most if least is None else least,
                 "sharers": sharers,
-                "ahead": ahead,
                 "budget_s": budget_s,
             },
         ).all()
