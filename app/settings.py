@@ -74,6 +74,12 @@ def _named_keys(value: object) -> object:
     return keys
 
 
+def _names(value: object) -> object:
+    return (
+        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    )
+
+
 class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -117,6 +123,11 @@ class Worker(_Group):
     )
     torch_threads: int = Field(
         0, ge=0, description="Torch threads per child; 0 divides the cores among the children."
+    )
+    preload: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field(
+        (),
+        description="What each child loads and warms up before its first job, as `minilm,other@2-bf16`. "
+        "`all` is every current version that its queues serve and its memory budget holds.",
     )
     slice_s: Seconds = Field(5.0, description="How long one drain task works before it ends, in seconds.")
     linger_s: float = Field(

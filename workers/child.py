@@ -1,16 +1,20 @@
 """One Celery child: what it holds, from its first breath after the fork to its goodbye."""
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from app.broker.ring import Ringer
 from app.db import models
 from app.db.engine import Engine, make_engine
 from app.domain.egress import EgressPolicy
+from app.domain.lanes import parse_queue
 from app.domain.media import MediaPolicy
 from app.domain.model import ModelVersion
 from app.domain.stages import WorkerIdentity
+from app.errors import Unavailable
 from app.intake.cache import TtlCache
+from app.observability import logs
 from app.settings import Settings
 from app.settings import Worker as WorkerSettings
 from app.storage import Storage
@@ -22,8 +26,10 @@ from workers.outputs import Outputs
 from workers.presence import Presence, Slot
 from workers.runners import device as devices
 from workers.runners.cache import RunnerCache
-from workers.runners.local import LocalRunner
+from workers.runners.local import LoadFailed, LocalRunner
 from workers.siblings import Siblings
+
+log = logs.get_logger()
 
 VERSION_TTL_S = 2.0
 
@@ -112,6 +118,44 @@ class Child(Presence):
     def idle_siblings(self) -> int:
         """How many other children of this worker have nothing to do."""
         return max(0, self.children - 1 - self._siblings.others(self._slot, self.children))
+
+    def preload(self, holding: threading.Event) -> None:
+        """Load and warm up what the settings name, before the first claim. Sets `holding` once no drain
+        can begin before that is done. What can't be loaded is logged, and tried again when a job asks.
+        """
+        with self.busy:
+            holding.set()
+            for version in self._wanted():
+                label = f"{version.spec.name}@{version.spec.version}"
+                started = self.clock()
+                try:
+                    self.runners.get(version)
+                except LoadFailed as error:
+                    log.warning("preload.failed", model=label, reason=str(error))
+                else:
+                    log.info("preload.loaded", model=label, seconds=round(self.clock() - started, 3))
+
+    def _wanted(self) -> Iterator[ModelVersion]:
+        """Lazily: what fits depends on what was loaded before."""
+        try:
+            yield from self._named()
+        except Unavailable as error:
+            log.warning("preload.skipped", reason=str(error))
+
+    def _named(self) -> Iterator[ModelVersion]:
+        if self.settings.preload == ("all",):
+            devices_served = {parse_queue(queue)[0] for queue in self.identity.queues}
+            for version, row in models.list_all(self.engine):
+                if row.current and version.spec.device in devices_served and self.runners.fits(version):
+                    yield version
+            return
+        for name in self.settings.preload:
+            model, _, number = name.partition("@")
+            found = models.find(self.engine, model, number or None)
+            if found is None:
+                log.warning("preload.unknown", model=name)
+            else:
+                yield found
 
     def stop(self) -> None:
         """A clean goodbye."""

@@ -8,70 +8,68 @@ from uuid import UUID
 
 import orjson
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
 
-from app.db.engine import connect
+from app.db.engine import connect, sqlstate
 from app.domain.stages import QueuedJob
+from app.errors import Unavailable
 
+GROUP_PATIENCE_MS = 50
+"""How long a group waits for a key that another request holds."""
+
+LOCK_NOT_AVAILABLE = "55P03"
+_DEADLOCK = "40P01"
+# These say that nothing was written. Other errors of a server that went away leave it open.
+_TURNED_BACK = {LOCK_NOT_AVAILABLE, _DEADLOCK}
+
+# Rows travel as two JSON arrays, which cost the client and the server a fraction of an array per column.
+# Inputs have one of their own, whose elements come out to the letter; what `json_to_recordset` reads, it
+# unescapes.
+#
+# Whoever holds a key back (its first request has not committed yet) holds back this whole statement. So a
+# group is patient for a moment only; then each of its jobs is written alone, with all the patience there is.
+# Keys are locked in one order, so that no two groups wait for each other.
 _ACCEPT = text(
     """
-    WITH keyed AS (
+    WITH patience AS MATERIALIZED (
+        SELECT CASE WHEN :patience_ms > 0
+                    THEN set_config('lock_timeout', CAST(:patience_ms AS text), true) END
+    ), asked AS MATERIALIZED (
+        SELECT t.*
+          FROM patience, ROWS FROM (
+            json_array_elements(CAST(:inputs AS json)),
+            json_to_recordset(CAST(:rows AS json)) AS (
+                id uuid, tenant_id integer, version_id integer, lane smallint, priority smallint,
+                input_hash bytea, queue_ttl_s float8, execution_timeout_s float8, max_attempts smallint,
+                initial_delay_ms integer, max_delay_ms integer, webhook text, webhook_events text[],
+                use_case text, metadata jsonb, retry_of uuid, endpoint text, key text, fingerprint bytea)
+          ) AS t (input, id, tenant_id, version_id, lane, priority, input_hash, queue_ttl_s,
+                  execution_timeout_s, max_attempts, initial_delay_ms, max_delay_ms, webhook,
+                  webhook_events, use_case, metadata, retry_of, endpoint, key, fingerprint)
+    ), keyed AS (
         INSERT INTO idempotency_keys (tenant_id, endpoint, key, fingerprint, resource_id)
-        SELECT :tenant_id, :endpoint, CAST(:key AS text), :fingerprint, CAST(:id AS uuid)
-         WHERE CAST(:key AS text) IS NOT NULL
+        SELECT tenant_id, endpoint, key, fingerprint, id FROM asked
+         WHERE key IS NOT NULL
+         ORDER BY tenant_id, endpoint, key
         ON CONFLICT DO NOTHING
         RETURNING resource_id
     ), job AS (
         INSERT INTO jobs (id, tenant_id, version_id, lane, priority, input, input_hash, expires_at,
                           execution_timeout_s, max_attempts, initial_delay_ms, max_delay_ms,
                           webhook, webhook_events, use_case, metadata, retry_of)
-        SELECT CAST(:id AS uuid), :tenant_id, :version_id, :lane, :priority, CAST(:input AS json),
-               :input_hash, now() + make_interval(secs => :queue_ttl_s), :execution_timeout_s,
-               :max_attempts, :initial_delay_ms, :max_delay_ms, CAST(:webhook AS text),
-               CAST(:webhook_events AS text[]), CAST(:use_case AS text), CAST(:metadata AS jsonb),
-               CAST(:retry_of AS uuid)
-         WHERE CAST(:key AS text) IS NULL OR EXISTS (SELECT FROM keyed)
+        SELECT id, tenant_id, version_id, lane, priority, input, input_hash,
+               now() + make_interval(secs => queue_ttl_s), execution_timeout_s,
+               max_attempts, initial_delay_ms, max_delay_ms, webhook, webhook_events, use_case,
+               metadata, retry_of
+          FROM asked
+         WHERE key IS NULL OR id = ANY (ARRAY(SELECT resource_id FROM keyed))
         RETURNING id, version_id, lane, priority, created_at, expires_at
     ), place AS (
         INSERT INTO job_ready (job_id, version_id, lane, priority, rank, expires_at)
         SELECT id, version_id, lane, priority, extract(epoch FROM created_at) * 1000000, expires_at
           FROM job
     )
-    SELECT created_at, expires_at FROM job
-    """
-)
-
-# An array a column, but for two. Inputs travel as one JSON array, whose elements come out to the letter:
-# psycopg escapes the texts of an array quote by quote, which takes seconds for some megabytes of JSON. And a
-# job's events travel as one text, since unnest would flatten an array of arrays.
-_ACCEPT_MANY = text(
-    """
-    WITH job AS (
-        INSERT INTO jobs (id, tenant_id, version_id, lane, priority, input, input_hash, expires_at,
-                          execution_timeout_s, max_attempts, initial_delay_ms, max_delay_ms,
-                          webhook, webhook_events, use_case, metadata, retry_of)
-        SELECT id, tenant_id, version_id, lane, priority, input, input_hash,
-               now() + make_interval(secs => queue_ttl_s), execution_timeout_s,
-               max_attempts, initial_delay_ms, max_delay_ms, webhook,
-               string_to_array(webhook_events, ','), use_case, CAST(metadata AS jsonb), retry_of
-          FROM ROWS FROM (
-            json_array_elements(CAST(:input AS json)),
-            unnest(
-                CAST(:id AS uuid[]), CAST(:tenant_id AS integer[]), CAST(:version_id AS integer[]),
-                CAST(:lane AS smallint[]), CAST(:priority AS smallint[]), CAST(:input_hash AS bytea[]),
-                CAST(:queue_ttl_s AS float8[]), CAST(:execution_timeout_s AS float8[]),
-                CAST(:max_attempts AS smallint[]), CAST(:initial_delay_ms AS integer[]),
-                CAST(:max_delay_ms AS integer[]), CAST(:webhook AS text[]),
-                CAST(:webhook_events AS text[]), CAST(:use_case AS text[]), CAST(:metadata AS text[]),
-                CAST(:retry_of AS uuid[])
-            )
-          ) AS t (input, id, tenant_id, version_id, lane, priority, input_hash, queue_ttl_s,
-                  execution_timeout_s, max_attempts, initial_delay_ms, max_delay_ms, webhook,
-                  webhook_events, use_case, metadata, retry_of)
-        RETURNING id, version_id, lane, priority, created_at, expires_at
-    )
-    INSERT INTO job_ready (job_id, version_id, lane, priority, rank, expires_at)
-    SELECT id, version_id, lane, priority, extract(epoch FROM created_at) * 1000000, expires_at
-      FROM job
+    SELECT id, created_at, expires_at FROM job
     """
 )
 
@@ -115,50 +113,76 @@ def accept(engine: Engine, job: QueuedJob, idempotency: IdempotencyKey | None) -
     Of any number of concurrent requests with one key, one inserts and the others wait for its commit,
     then are told its job. Raises `Unavailable` if that takes longer than the lock timeout.
     """
-    parameters = {
-        **_row(job),
-        "endpoint": idempotency.endpoint if idempotency else "",
-        "key": idempotency.key if idempotency else None,
-        "fingerprint": idempotency.fingerprint if idempotency else b"",
-    }
     with connect(engine) as connection:
-        row = connection.execute(_ACCEPT, parameters).one_or_none()
+        row = connection.execute(_ACCEPT, _parameters([(job, idempotency)])).one_or_none()
         if row is not None:
             return Accepted(row.created_at, row.expires_at)
         assert idempotency is not None
-        first = connection.execute(FIRST_ANSWER, parameters).one()
+        asked = {"tenant_id": job.tenant_id, "endpoint": idempotency.endpoint, "key": idempotency.key}
+        first = connection.execute(FIRST_ANSWER, asked).one()
         return Repeated(first.resource_id, same=first.fingerprint == idempotency.fingerprint)
+
+
+def accept_group(
+    engine: Engine, jobs: Sequence[tuple[QueuedJob, IdempotencyKey | None]]
+) -> dict[UUID, Accepted]:
+    """Write these jobs, which are at least one, in one statement. Returns those that were written, by id.
+
+    The others were not, and `accept` says of each what it comes to: its key was used before, or one of the
+    group is refused, or would have to wait for another request with its key; then none of them is written.
+    Raises `Unavailable` when nobody knows.
+    """
+    try:
+        with connect(engine) as connection:
+            rows = connection.execute(_ACCEPT, _parameters(jobs, patience_ms=GROUP_PATIENCE_MS)).all()
+    except (DBAPIError, Unavailable) as error:
+        if isinstance(error, Unavailable) and sqlstate(error) not in _TURNED_BACK:
+            raise
+        return {}
+    return {row.id: Accepted(row.created_at, row.expires_at) for row in rows}
 
 
 def accept_many(engine: Engine, jobs: Sequence[QueuedJob]) -> None:
     """Write all of these jobs, which are at least one, or none. They queue in this order."""
-    rows = [_row(job) for job in jobs]
-    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
-    columns["input"] = f"[{','.join(columns['input'])}]"
-    columns["webhook_events"] = [
-        None if events is None else ",".join(events) for events in columns["webhook_events"]
-    ]
     with connect(engine) as connection:
-        connection.execute(_ACCEPT_MANY, columns)
+        connection.execute(_ACCEPT, _parameters([(job, None) for job in jobs]))
 
 
-def _row(job: QueuedJob) -> dict[str, Any]:
+def _parameters(
+    jobs: Sequence[tuple[QueuedJob, IdempotencyKey | None]], patience_ms: int = 0
+) -> dict[str, Any]:
     return {
+        "inputs": f"[{','.join([job.input.decode() for job, _ in jobs])}]",
+        "rows": orjson.dumps([_row(job, key) for job, key in jobs]).decode(),
+        "patience_ms": patience_ms,
+    }
+
+
+def _row(job: QueuedJob, idempotency: IdempotencyKey | None) -> dict[str, Any]:
+    row = {
         "id": job.id,
         "tenant_id": job.tenant_id,
         "version_id": job.version_id,
-        "lane": int(job.lane),
-        "priority": int(job.priority),
-        "input": job.input.decode(),
-        "input_hash": job.input_hash,
+        "lane": job.lane,
+        "priority": job.priority,
+        "input_hash": f"\\x{job.input_hash.hex()}",
         "queue_ttl_s": job.queue_ttl_s,
         "execution_timeout_s": job.execution_timeout_s,
         "max_attempts": job.retry.max_attempts,
         "initial_delay_ms": job.retry.initial_delay_ms,
         "max_delay_ms": job.retry.max_delay_ms,
-        "webhook": job.webhook,
-        "webhook_events": list(job.webhook_events) if job.webhook else None,
-        "use_case": job.use_case,
-        "metadata": orjson.dumps(job.metadata).decode(),
-        "retry_of": job.retry_of,
+        "metadata": job.metadata,
     }
+    if job.webhook:
+        row |= {"webhook": job.webhook, "webhook_events": job.webhook_events}
+    if job.use_case is not None:
+        row["use_case"] = job.use_case
+    if job.retry_of is not None:
+        row["retry_of"] = job.retry_of
+    if idempotency is not None:
+        row |= {
+            "endpoint": idempotency.endpoint,
+            "key": idempotency.key,
+            "fingerprint": f"\\x{idempotency.fingerprint.hex()}",
+        }
+    return row

@@ -139,3 +139,8 @@ def translate_errors() -> Iterator[None]:
         if error.connection_invalidated or isinstance(error, OperationalError):
             raise Unavailable("the database is not reachable") from error
         raise
+
+
+def sqlstate(error: Unavailable) -> str | None:
+    """Postgres's code for why, if it said so itself."""
+    return getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)

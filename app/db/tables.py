@@ -107,6 +107,7 @@ model_versions = Table(
     Column("input_schema", JSON, nullable=False),
     Column("output_schema", JSON, nullable=False),
     Column("description", Text, nullable=False, server_default=""),
+    Column("variant", Text, nullable=False, server_default="auto"),
     _moment("created_at", default=True),
     UniqueConstraint("model", "version"),
     CheckConstraint("max_batch_items > 0", name="batch_items"),

@@ -60,7 +60,7 @@ def default_workers() -> list[Worker]:
     """One worker for each lane, so that bulk never stands in the way of someone who waits."""
     return [
         Worker("interactive", (queue_name(Device.CPU, Lane.INTERACTIVE),), _cores()),
-        Worker("batch", (queue_name(Device.CPU, Lane.BATCH),)),
+        Worker("batch", (queue_name(Device.CPU, Lane.BATCH),), _cores()),
     ]
 
 

@@ -21,6 +21,7 @@ from app.errors import Conflict
 from app.intake import bells
 from app.intake.authenticate import Principal
 from app.intake.catalogue import Catalogue
+from app.intake.coalesce import Coalescer
 from app.intake.idempotency import Once, in_flight, reused
 from app.intake.media import check_files
 from app.intake.request import JobRequest, Policy, Retry
@@ -29,6 +30,9 @@ from app.observability import metrics
 
 PRIORITY = {"high": Priority.HIGH, "normal": Priority.NORMAL, "low": Priority.LOW, None: Priority.NORMAL}
 _POLICY, _RETRY = Policy(), Retry()
+
+MOST_TOGETHER = 64
+"""Jobs in one statement: more save nothing, and each would wait for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class Intake:
         self._engine = engine
         self._catalogue = catalogue
         self._ringer = ringer
+        self._together = Coalescer(self._accept_group, MOST_TOGETHER)
 
     def prepare(self, principal: Principal, request: JobRequest) -> Prepared:
         """The job that was asked for, not written yet. Raises `Invalid` for what is no job of that model."""
@@ -79,11 +84,10 @@ class Intake:
         """
         job, version = prepared.job, prepared.version
         with in_flight(once):
-            written = sql.accept(self._engine, job, once)
+            written = self._together((prepared, once)) or self._accept_alone(prepared, once)
         if isinstance(written, sql.Repeated):
             return self._replay(job.tenant_id, written)
         metrics.ACCEPT_JOBS.labels(job.model).inc()
-        bells.ring(self._ringer, doorbell_for(version, job.lane))
         return Fresh(job, version.spec.unit, written.created_at, written.expires_at)
 
     def write_many(self, jobs: Sequence[QueuedJob], version: ModelVersion) -> None:
@@ -91,6 +95,23 @@ class Intake:
         sql.accept_many(self._engine, jobs)
         metrics.ACCEPT_JOBS.labels(version.spec.name).inc(len(jobs))
         bells.ring(self._ringer, doorbell_for(version, jobs[0].lane))
+
+    def _accept_group(self, group: Sequence[tuple[Prepared, Once | None]]) -> list[sql.Accepted | None]:
+        """Commit them in one statement, then ring once for each version and lane."""
+        written = sql.accept_group(self._engine, [(prepared.job, once) for prepared, once in group])
+        news = [prepared for prepared, _ in group if prepared.job.id in written]
+        for prepared in {(one.version.id, one.job.lane): one for one in news}.values():
+            self._ring(prepared)
+        return [written.get(prepared.job.id) for prepared, _ in group]
+
+    def _accept_alone(self, prepared: Prepared, once: Once | None) -> sql.Accepted | sql.Repeated:
+        written = sql.accept(self._engine, prepared.job, once)
+        if isinstance(written, sql.Accepted):
+            self._ring(prepared)
+        return written
+
+    def _ring(self, prepared: Prepared) -> None:
+        bells.ring(self._ringer, doorbell_for(prepared.version, prepared.job.lane))
 
     def _replay(self, tenant_id: int, written: sql.Repeated) -> Replayed:
         if not written.same:

@@ -5,15 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from app.db.accept import LOCK_NOT_AVAILABLE
 from app.db.accept import IdempotencyKey as Once
+from app.db.engine import sqlstate
 from app.errors import Conflict, Invalid, Malformed, Unavailable
 from app.intake.validate import canonical
 
 __all__ = ["MAX_KEY", "Once", "in_flight", "once", "read_key", "reused"]
 
 MAX_KEY = 255
-
-_LOCK_NOT_AVAILABLE = "55P03"
 
 
 def read_key(header: str | None) -> str | None:
@@ -47,12 +47,8 @@ def in_flight(once: Once | None) -> Iterator[None]:
     try:
         yield
     except Unavailable as error:
-        if once is not None and _sqlstate(error) == _LOCK_NOT_AVAILABLE:
+        if once is not None and sqlstate(error) == LOCK_NOT_AVAILABLE:
             raise Conflict(
                 "idempotency_in_flight", "the first request with this key has not ended yet"
             ) from error
         raise
-
-
-def _sqlstate(error: Unavailable) -> str | None:
-    return getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)

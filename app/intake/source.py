@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from app.domain.lanes import Device
 from app.domain.model import Model, ModelSpec
+from app.domain.variants import Variant
 from app.errors import Invalid
 from app.intake.media import is_marked
 
@@ -73,6 +74,8 @@ def spec_of(source: str) -> ModelSpec:
         problems.append("execution_timeout_s must be above 0")
     if cls.runs_on not in list(Device):
         problems.append("runs_on must be cpu, gpu or remote")
+    if cls.variant not in list(Variant):
+        problems.append(f"variant must be one of {', '.join(Variant)}")
     if cls.predict is Model.predict and cls.forward is Model.forward:
         problems.append("predict (or forward) must be defined")
     if problems:
@@ -91,6 +94,7 @@ def spec_of(source: str) -> ModelSpec:
         input_schema=_closed(cls.Input.model_json_schema(mode="validation")),
         output_schema=cls.Output.model_json_schema(mode="serialization"),
         description=inspect.cleandoc(cls.__doc__ or ""),
+        variant=cls.variant,
     )
 
 

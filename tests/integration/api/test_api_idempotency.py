@@ -98,13 +98,13 @@ def test_while_the_first_is_in_flight_the_second_is_told_so(api: Api) -> None:
 
 def test_an_answer_lost_after_the_commit_is_found_again(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process dies between commit and answer: the client repeats, and there is one job."""
-    written = accept.accept
+    written = accept.accept_group
 
     def commit_then_die(*arguments: object) -> None:
         written(*arguments)  # type: ignore[arg-type]
         raise RuntimeError("power cut")
 
-    monkeypatch.setattr(accept, "accept", commit_then_die)
+    monkeypatch.setattr(accept, "accept_group", commit_then_die)
     assert api.post("/v1/jobs", json=BODY, headers=KEY).status_code == 500
     monkeypatch.undo()
     answer = api.post("/v1/jobs", json=BODY, headers=KEY)
