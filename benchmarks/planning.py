@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 import structlog
+import torch
 from pydantic import SecretStr
 from sqlalchemy import text
 
@@ -80,6 +81,7 @@ def drain_texts(database_url: str, redis_url: str, texts: list[str]) -> tuple[Se
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     engine = make_engine(SecretStr(database_url), lookups_only=True)
     version = _own_version(engine)
+    torch.set_num_threads(1)
     child = make_child(database_url, redis_url, queues=("remote.batch",))
     child.settings = child.settings.model_copy(update={"slice_s": 600.0})
     child.runners.get(version)

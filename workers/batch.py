@@ -1,6 +1,7 @@
 """batch: `ClaimedJob`s become micro-batches. The model reads each input; one it refuses fails alone."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from app.domain.planning import plan
 from app.domain.stages import ClaimedJob, MicroBatch, Outcome, PreparedJob
@@ -9,6 +10,10 @@ from workers.runners.base import Runner
 from workers.verdicts import verdict_of
 
 log = logs.get_logger()
+
+SETTLE_S = 0.005
+"""What settling one more micro-batch takes of the machine, Postgres and waiting clients included. Nobody
+waits for it, so no runner learns it; but it runs on the cores that models run on."""
 
 
 def batch(jobs: Sequence[ClaimedJob], runner: Runner) -> tuple[list[MicroBatch], list[Outcome]]:
@@ -23,8 +28,10 @@ def batch(jobs: Sequence[ClaimedJob], runner: Runner) -> tuple[list[MicroBatch],
         else:
             prepared.append(PreparedJob(job, value, units))
     mean_units = sum(job.units for job in prepared) / max(1, len(prepared))
-    costs = runner.costs
-    micro_batches = plan(prepared, costs.cost(mean_units), runner.caps, timed=costs.known)
+    costs, cost = runner.costs, runner.costs.cost(mean_units)
+    if costs.known:
+        cost = replace(cost, fixed=cost.fixed + SETTLE_S)
+    micro_batches = plan(prepared, cost, runner.caps, timed=costs.known)
     model = runner.spec.name
     for micro_batch in micro_batches:
         metrics.BATCH_ITEMS.labels(model).observe(len(micro_batch.jobs))

@@ -14,6 +14,8 @@ OUTLIER = 3.0
 """What took this many times longer or shorter than predicted is not believed…"""
 NEW_TRUTH = 5
 """…unless as many in a row say so: then what was learned before is forgotten."""
+GUESS = 2.0
+"""Usual items that take as long as the fixed part, before anything is known."""
 RIDGE = 0.003
 """How much the prior weighs against one micro-batch: it decides only what the data leave open."""
 
@@ -53,11 +55,11 @@ class CostModel:
         return self._units / self._items if self._items else 1.0
 
     def cost(self, mean_units: float | None = None) -> Cost:
-        """The cost as it is known now. Before anything is, a micro-batch costs as much as an item of
+        """The cost as it is known now. Before anything is, a micro-batch costs as much as `GUESS` items of
         `mean_units` more than its units do: in arbitrary seconds, which is enough to compare plans.
         """
         if not self.known:
-            return Cost(1.0, 1.0 / (mean_units or self.mean_units), 0.0)
+            return Cost(GUESS, 1.0 / (mean_units or self.mean_units), 0.0)
         # Fitting costs as much as running a tiny model, so an old cost serves for a while.
         if self._cost is None or self._fresh >= min(16, 1 + self.seen // 8):
             self._cost, self._fresh = self._fit(), 0
@@ -110,7 +112,7 @@ class CostModel:
 
     def _prior(self) -> tuple[float, float, float]:
         """The cost of the shape assumed before anything was known, as large as the data say."""
-        shape = (1.0, 1.0 / self.mean_units, 0.0)
+        shape = (GUESS, 1.0 / self.mean_units, 0.0)
         product = sum(shape[i] * self._products[i] for i in range(3))
         square = sum(shape[i] * self._squares[i][j] * shape[j] for i in range(3) for j in range(3))
         size = product / square

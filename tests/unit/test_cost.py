@@ -6,7 +6,7 @@ import statistics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain.cost import NEW_TRUTH, WARM_UP, Cost, CostModel
+from app.domain.cost import GUESS, NEW_TRUTH, WARM_UP, Cost, CostModel
 
 
 def batches(source: random.Random, count: int) -> list[tuple[int, int]]:
@@ -57,11 +57,11 @@ def test_nothing_is_ever_negative_or_without_a_cost(seen: list[tuple[int, int, f
         assert cost.of(1, 1) > 0
 
 
-def test_before_anything_is_known_a_micro_batch_costs_as_much_as_one_more_usual_item() -> None:
+def test_before_anything_is_known_the_fixed_part_is_guessed_in_usual_items() -> None:
     model = CostModel()
     assert not model.known
     cost = model.cost(mean_units=40)
-    assert cost.of(1, 40) - cost.of(0, 0) == cost.fixed
+    assert cost.fixed == GUESS * (cost.of(1, 40) - cost.fixed)
 
 
 def test_the_first_micro_batch_teaches_nothing() -> None:
