@@ -170,6 +170,13 @@ class Sender(_Group):
         15.0, le=60, description="Seconds for one try in total, from the name's look-up to the answer's end."
     )
     max_answer_bytes: Bytes = Field(65_536, description="Bytes of an answer that are read. None is kept.")
+    nice: int = Field(
+        10,
+        ge=0,
+        le=19,
+        description="How far the sender stands back for others on the same cores, as the command `nice` does "
+        "it: jobs and requests come first.",
+    )
 
 
 class Files(_Group):

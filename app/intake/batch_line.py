@@ -4,7 +4,7 @@ The body is read by the very code of `POST /v1/jobs` and `POST /v1/embeddings`.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from app.intake.accept import PRIORITY
 from app.intake.catalogue import Catalogue, Listed
 from app.intake.embedding_models import check_dimensions, check_embeds
 from app.intake.lines import RawLine
+from app.intake.media import NamedFile
 from app.intake.request import JobRequest, Policy, Retry
 from app.intake.unkept import pointer
 from app.intake.validate import canonical, validate_input
@@ -140,13 +141,16 @@ class LineReader:
         max_bytes: int,
         max_depth: int,
         trusted: bool = False,
+        check_files: Callable[[Sequence[NamedFile]], None] | None = None,
     ) -> None:
+        """`check_files` raises `Invalid` unless these, which media name, are files of the tenant."""
         self._endpoint = endpoint
         self._versions = versions
         self._egress = egress
         self._max_bytes = max_bytes
         self._max_depth = max_depth
         self._trusted = trusted
+        self._check_files = check_files
         self._first: dict[str | bytes, int] = {}
 
     def read(self, raw: RawLine) -> Line:
@@ -215,8 +219,11 @@ class LineReader:
         asked = request.read(body, self._egress)
         listed = self._versions.resolve(asked.model, asked.version)
         value = asked.input
-        if not self._trusted and not listed.validator.is_valid(value):
-            validate_input(listed, value, orjson.dumps(value))
+        # The validator alone is asked where that is enough: writing the input as text costs as much again.
+        if not self._trusted and (listed.check_media or not listed.validator.is_valid(value)):
+            named = validate_input(listed, value, orjson.dumps(value))
+            if named and self._check_files:
+                self._check_files(named)
         return Line(custom_id, listed, (value,), asked, None)
 
     def _embeddings(self, custom_id: str, body: Any) -> Line:

@@ -7,10 +7,11 @@ import orjson
 import pytest
 
 from app.db import conservation
-from app.domain.ids import item_uuid
+from app.domain.ids import format_id, item_uuid
 from app.intake import files
 from app.intake.batch_results import stream
 from tests.support.bulk import Bulk, line
+from tests.support.crew import register
 from tests.support.jobs import Queue
 
 ONCE = {"max_attempts": 1}
@@ -104,6 +105,29 @@ def test_twenty_bad_lines_of_ten_thousand_are_all_reported_and_nothing_runs(bulk
         },
     }
     assert bulk.queue.execute("SELECT count(*) FROM jobs") == [(0,)]
+
+
+def test_media_of_lines_is_judged_as_that_of_jobs(bulk: Bulk) -> None:
+    register(bulk.queue, "Weigh")
+    file = files.store(bulk.queue.engine, bulk.storage, bulk.queue.tenant_id, "vision", "a.png", [b"a"])
+    media: list[Any] = [
+        "data:,a",
+        {"file_id": format_id("file", file.id)},
+        "https://user:secret@example.com/",
+        "https://169.254.169.254/",
+        {"file_id": "file_" + "0" * 32},
+        "data:;base64,?",
+    ]
+    batch_id = bulk.create([line(n, {"media": one}, model="weigh") for n, one in enumerate(media)])
+    bulk.clerk.bookkeep()
+    assert bulk.errors(batch_id) == [(number, "invalid_input") for number in (3, 4, 5, 6)]
+    wrong = bulk.read(bulk.get(batch_id).error_file_id)
+    assert [one["error"]["param"] for one in wrong] == [
+        "/body/input/media",
+        "/body/input/media",
+        "/body/input/media/file_id",
+        "/body/input/media",
+    ]
 
 
 def test_with_skip_the_others_run_and_wrong_lines_stand_in_order_among_what_failed(bulk: Bulk) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -18,6 +19,7 @@ from app.intake import files
 from app.intake.batch_line import LineReader, Versions, WrongLine
 from app.intake.batch_results import wrong_line
 from app.intake.lines import lines
+from app.intake.media import check_files
 from app.observability import logs
 from workers.bulk import write
 from workers.bulk.desk import GONE, Desk, FileGone
@@ -66,6 +68,7 @@ def reader(desk: Desk, batch: Any, versions: Versions, *, trusted: bool) -> Line
         max_bytes=api.max_body_bytes,
         max_depth=api.max_json_depth,
         trusted=trusted,
+        check_files=partial(check_files, desk.engine, batch.tenant_id),
     )
 
 

@@ -8,7 +8,7 @@ Every name below is public and stays; everything else may change without notice.
 """
 
 from headrace import webhooks
-from headrace.batch import BadLine, Batch
+from headrace.batch import Batch, WrongLine
 from headrace.batch_result import BatchResult
 from headrace.batches import Batches
 from headrace.catalog import Model, Models, Worker, Workers
@@ -83,7 +83,6 @@ __all__ = [
     "APITimeoutError",
     "Attempt",
     "AuthenticationError",
-    "BadLine",
     "BadRequestError",
     "Batch",
     "BatchCancelled",
@@ -149,6 +148,7 @@ __all__ = [
     "Webhooks",
     "Worker",
     "Workers",
+    "WrongLine",
     "__version__",
     "webhooks",
 ]

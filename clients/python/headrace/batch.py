@@ -17,7 +17,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 
 
 @dataclass(frozen=True)
-class BadLine:
+class WrongLine:
     """What is wrong with one line of a batch's file. `line` is None if it is the file as a whole."""
 
     line: int | None
@@ -95,21 +95,21 @@ class Batch(Record):
 
     @property
     def invalid(self) -> int:
-        """How many bad lines its file has."""
+        """How many wrong lines its file has."""
         return int(self._raw.get("invalid") or 0)
 
     @property
-    def bad_lines(self) -> list[BadLine]:
+    def wrong_lines(self) -> list[WrongLine]:
         """The first of them. `errors()` has them all."""
         found = (self._raw.get("errors") or {}).get("data") or []
         return [
-            BadLine(one.get("line"), str(one.get("code")), str(one.get("message")), one.get("param"))
+            WrongLine(one.get("line"), str(one.get("code")), str(one.get("message")), one.get("param"))
             for one in found
         ]
 
     @property
     def on_invalid(self) -> OnInvalid:
-        """What bad lines mean: `fail` the batch, or `skip` them."""
+        """What wrong lines mean: `fail` the batch, or `skip` them."""
         on_invalid: OnInvalid = self._raw.get("on_invalid") or "fail"
         return on_invalid
 
@@ -182,7 +182,7 @@ class Batch(Record):
         return map(BatchResult, self._api.results(self.id))
 
     def errors(self) -> Iterator[BatchResult]:
-        """Those lines that did not succeed: bad ones, and those whose job has no output."""
+        """Those lines that did not succeed: wrong ones, and those whose job has no output."""
         self.refresh()
         if self.error_file_id:
             return map(BatchResult, self._api.file_lines(self.error_file_id))

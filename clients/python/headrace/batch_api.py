@@ -83,7 +83,7 @@ class _Place:
 
     def passes(self, result: dict[str, Any]) -> bool:
         """Whether it is beyond; then the place is there."""
-        # Ids rise with the order of the file. A bad line has none, but its number.
+        # Ids rise with the order of the file. A wrong line has none, but its number.
         if result["id"] is None:
             beyond = result["error"]["line"] > self._line
             self._line = max(self._line, result["error"]["line"])

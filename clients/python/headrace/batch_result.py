@@ -7,7 +7,7 @@ from headrace.types import Failure, Json
 
 
 class BatchResult(Record):
-    """A line of the output or of the error file. A bad line has no `id`."""
+    """A line of the output or of the error file. A wrong line has no `id`."""
 
     @property
     def custom_id(self) -> str | None:
@@ -49,7 +49,7 @@ class BatchResult(Record):
 
     @property
     def line(self) -> int | None:
-        """Which line of the file it is, where that was bad."""
+        """Which line of the file it is, where that was wrong."""
         return self._raw.get("line") or (self._raw.get("error") or {}).get("line")
 
     @property

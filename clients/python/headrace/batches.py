@@ -44,8 +44,8 @@ class Batches:
         same options finds the batch that it made, and goes on with that: nothing is run twice. Another
         `idempotency_key` makes another batch. Nor is one gone on with that failed, expired or was cancelled.
 
-        Each result is to be asked whether it is `ok`: one bad line does no harm to the others. Raises
-        `BatchFailed` with the first bad lines if the file was refused, so that nothing ran;
+        Each result is to be asked whether it is `ok`: one wrong line does no harm to the others. Raises
+        `BatchFailed` with the first wrong lines if the file was refused, so that nothing ran;
         `BatchWaitTimeout` after `timeout` seconds; and, after the last result, `BatchCancelled` or
         `BatchExpired` if not all of it was run.
 
@@ -78,7 +78,7 @@ class Batches:
         the one that it made.
 
         `endpoint` is what the lines are for: by default what the first line says, or `/v1/jobs`. With
-        `on_invalid="skip"` bad lines are reported and the others are run. With `dry_run` the file is
+        `on_invalid="skip"` wrong lines are reported and the others are run. With `dry_run` the file is
         only validated; see `Batch.estimate`. `on_upload` is called with the bytes sent and all there are.
         The uploaded file is kept for 30 days.
         """
@@ -172,7 +172,7 @@ class Batches:
         return map(BatchResult, self._api.results(batch_id))
 
     def errors(self, batch_id: str) -> Iterator[BatchResult]:
-        """Those lines that did not succeed: bad ones, and those whose job has no output."""
+        """Those lines that did not succeed: wrong ones, and those whose job has no output."""
         return self.get(batch_id).errors()
 
 

@@ -21,7 +21,7 @@
     │   └── JobExpired
     ├── WaitTimeout                    the job goes on; only the waiting ended
     ├── BatchError                     the batch ended before all of its lines were run
-    │   ├── BatchFailed                its file has bad lines: nothing was run
+    │   ├── BatchFailed                its file has wrong lines: nothing was run
     │   ├── BatchCancelled
     │   └── BatchExpired
     ├── BatchWaitTimeout               the batch goes on; only the waiting ended
@@ -205,14 +205,14 @@ class BatchError(HeadraceError):
 class BatchFailed(BatchError):
     """The file was refused, and nothing was run; or it changed in the storage meanwhile.
 
-    `batch.bad_lines` are the first bad lines, `batch.errors()` are all of them."""
+    `batch.wrong_lines` are the first wrong lines, `batch.errors()` are all of them."""
 
     _SHOWN = 3
 
     def __str__(self) -> str:
-        bad = self.batch.bad_lines
-        more = max(self.batch.invalid, len(bad)) - self._SHOWN
-        shown = [*map(str, bad[: self._SHOWN]), *([f"and {more} more"] if more > 0 else [])]
+        wrong = self.batch.wrong_lines
+        more = max(self.batch.invalid, len(wrong)) - self._SHOWN
+        shown = [*map(str, wrong[: self._SHOWN]), *([f"and {more} more"] if more > 0 else [])]
         return f"{self.batch.id} failed: {'; '.join(shown)}"
 
 

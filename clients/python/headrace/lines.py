@@ -14,7 +14,7 @@ _NAME = "custom_id"
 def of_file(file: BinaryIO, model: str, endpoint: str) -> Iterator[bytes]:
     """Lines for the inputs in `file`, one JSON value a line.
 
-    What is no JSON goes as it is, and blank lines too: it is the server that names every bad line.
+    What is no JSON goes as it is, and blank lines too: it is the server that names every wrong line.
     """
     wrap = _Wrapper(model, endpoint)
     for number, line in enumerate(file, start=1):

@@ -32,7 +32,7 @@ BatchStatus: TypeAlias = Literal[
     "cancelled",
 ]
 OnInvalid: TypeAlias = Literal["fail", "skip"]
-"""What becomes of a batch whose file has bad lines: nothing is run, or only the good ones are."""
+"""What becomes of a batch whose file has wrong lines: nothing is run, or only the good ones are."""
 EndpointStatus: TypeAlias = Literal["enabled", "disabled"]
 DeliveryStatus: TypeAlias = Literal["pending", "sending", "delivered", "failed", "canceled"]
 
@@ -157,7 +157,7 @@ class BatchProgress(TypedDict, total=False):
 
 
 class Estimate(TypedDict, total=False):
-    """What a dry run found: good and bad lines, how many are for each model, and how long they might take."""
+    """What a dry run found: good and wrong lines, how many for each model, and how long they might take."""
 
     valid: int
     invalid: int

@@ -83,7 +83,7 @@ def test_lines_that_fail_go_where_they_should_and_are_1(run, mixed):
     assert done.exit_code == 1
     assert done.stdout == ""
     assert re.search(
-        r"headrace: (batch_\w+): 1 of 2 jobs did not succeed, 1 line is bad: headrace batch errors \1\n",
+        r"headrace: (batch_\w+): 1 of 2 jobs did not succeed, 1 line is wrong: headrace batch errors \1\n",
         done.stderr,
     )
     assert [line["custom_id"] for line in _lines(Path("out.jsonl").read_text())] == ["1"]
@@ -94,7 +94,7 @@ def test_lines_that_fail_go_where_they_should_and_are_1(run, mixed):
     assert len(_lines(run(*words).stdout)) == 3
 
 
-def test_a_refused_file_is_2_and_names_its_bad_lines(run, mixed):
+def test_a_refused_file_is_2_and_names_its_wrong_lines(run, mixed):
     done = run("batch", "run", mixed, "--model", "echo", "-o", "out.jsonl")
     assert done.exit_code == 2
     last = done.stderr.splitlines()[-1]
@@ -225,7 +225,7 @@ def test_a_running_batch_is_told_in_few_words_and_only_when_they_change(capsys):
     for _ in range(3):
         show(Batch(told, None))
     assert capsys.readouterr().err == (
-        "in_progress 25% 1,236/5,000 done, 1 bad, 2 failed, 64 running, 3,700 queued, 812/s, 5 s left,"
+        "in_progress 25% 1,236/5,000 done, 1 wrong, 2 failed, 64 running, 3,700 queued, 812/s, 5 s left,"
         " 0.0012 USD\n"
     )
     assert [progress.duration(s) for s in (0, 59.6, 125, 11_220)] == ["0 s", "1:00", "2:05", "3:07:00"]

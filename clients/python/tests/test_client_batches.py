@@ -195,7 +195,7 @@ def test_a_lost_answer_makes_no_second_batch(client, script):
     assert lost.headers["Idempotency-Key"] == again.headers["Idempotency-Key"]
 
 
-def test_a_refused_file_is_an_error_with_the_first_bad_lines(user):
+def test_a_refused_file_is_an_error_with_the_first_wrong_lines(user):
     source = io.BytesIO(b'{"text": 1}\n' + b"{\n" * 5)
     with pytest.raises(BatchFailed) as caught:
         user.batches.run(source, model="echo")

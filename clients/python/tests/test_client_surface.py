@@ -13,7 +13,7 @@ EXPORTED = {
     "APITimeoutError",
     "Attempt",
     "AuthenticationError",
-    "BadLine",
+    "WrongLine",
     "BadRequestError",
     "Batch",
     "BatchCancelled",
@@ -88,9 +88,9 @@ MEMBERS = {
     headrace.Files: "content create delete download get list",
     headrace.File: "bytes created_at expires_at filename id purpose raw sha256",
     headrace.Batches: "cancel create errors get list results retry run submit",
-    headrace.Batch: """bad_lines cancel counts created_at done dry_run ended_at endpoint error_file_id errors
+    headrace.Batch: """cancel counts created_at done dry_run ended_at endpoint error_file_id errors
         estimate expires_at id input_file_id invalid metadata on_invalid output_file_id progress raw refresh
-        results retry retry_of status total wait""",
+        results retry retry_of status total wait wrong_lines""",
     headrace.BatchResult: "body custom_id error id line ok output raw status_code",
     headrace.Job: """attempts batch_id cancel completed_at created_at custom_id delete done erased_at
         error eta_s expires_at id input metadata metrics model output priority progress queue_position

@@ -118,5 +118,5 @@ def retry(session: Session, batch_id: str, as_json: bool) -> None:
 
 def _show(found: Batch, as_json: bool) -> None:
     output.details(found, as_json, besides=["errors", "request_counts"])
-    if not as_json and found.bad_lines:
+    if not as_json and found.wrong_lines:
         output.note(f"headrace batch errors {found.id}")

@@ -40,7 +40,7 @@ _SOME_FAILED, _BAD_INPUT, _INTERRUPTED = 1, 2, 130
 @click.option(
     "--on-invalid",
     type=click.Choice(["fail", "skip"]),
-    help="What bad lines mean: nothing is run (the default), or the others are.",
+    help="What wrong lines mean: nothing is run (the default), or the others are.",
 )
 @click.option("--endpoint", type=click.Choice(["/v1/jobs", "/v1/embeddings"]), help="Default: as FILE says.")
 @click.option("--window", metavar="24h", help="What has not begun after it expires: 30m, 24h, 7d.")
@@ -134,7 +134,7 @@ def exit_as_it_ended(batch: Batch) -> None:
     if not failed and not batch.invalid:
         return
     jobs = f"{failed:,} of {batch.total:,} jobs did not succeed"
-    lines = f"{batch.invalid:,} {'line is' if batch.invalid == 1 else 'lines are'} bad"
+    lines = f"{batch.invalid:,} {'line is' if batch.invalid == 1 else 'lines are'} wrong"
     said = ", ".join(([jobs] if failed else []) + ([lines] if batch.invalid else []))
     output.complain(f"{batch.id}: {said}: headrace batch errors {batch.id}")
     raise click.exceptions.Exit(_BAD_INPUT if batch.dry_run else _SOME_FAILED)

@@ -53,7 +53,7 @@ def note(batch: Batch) -> str:
     done = counts.get("succeeded", 0) + failed
     words = [f"{done:,}/{batch.total:,} done"] if batch.total else []
     numbers = {
-        "bad": batch.invalid,
+        "wrong": batch.invalid,
         "failed": failed,
         "running": counts.get("running", 0),
         "queued": counts.get("queued", 0),
