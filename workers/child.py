@@ -18,6 +18,7 @@ from app.observability import logs
 from app.settings import Settings
 from app.settings import Worker as WorkerSettings
 from app.storage import Storage
+from workers.behind import Behind
 from workers.drainflag import DrainFlag
 from workers.media.stage import MediaStage
 from workers.notify import Notifier
@@ -26,6 +27,7 @@ from workers.presence import Presence, Slot
 from workers.runners import device as devices
 from workers.runners.cache import RunnerCache
 from workers.runners.local import LoadFailed, LocalRunner
+from workers.siblings import Siblings
 
 log = logs.get_logger()
 
@@ -47,6 +49,9 @@ class Child(Presence):
         identity: WorkerIdentity,
         settings: WorkerSettings,
         flag: DrainFlag,
+        slot: int = 0,
+        children: int = 1,
+        siblings: Siblings | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(engine, identity, flag, runners.status)
@@ -58,6 +63,11 @@ class Child(Presence):
         self.outputs = outputs
         self.settings = settings
         self.clock = clock
+        self.behind = Behind()
+        self.children = children
+        self._slot = slot
+        self._siblings = siblings or Siblings()
+        self.works(False)
         self._versions: TtlCache[int, ModelVersion] = TtlCache(100, VERSION_TTL_S, clock)
 
     @classmethod
@@ -92,11 +102,22 @@ class Child(Presence):
             identity=slot.identity(settings.worker, device),
             settings=settings.worker,
             flag=slot.flag,
+            slot=slot.number,
+            children=slot.children,
+            siblings=slot.siblings,
         )
 
     def version(self, version_id: int) -> ModelVersion | None:
         """The registered version with this id, as it was at most `VERSION_TTL_S` ago."""
         return self._versions.get(version_id, lambda: models.by_id(self.engine, version_id))
+
+    def works(self, busy: bool) -> None:
+        """Tell the other children of this worker whether this one has something to do."""
+        self._siblings.set(self._slot, busy)
+
+    def idle_siblings(self) -> int:
+        """How many other children of this worker have nothing to do."""
+        return max(0, self.children - 1 - self._siblings.others(self._slot, self.children))
 
     def preload(self, holding: threading.Event) -> None:
         """Load and warm up what the settings name, before the first claim. Sets `holding` once no drain
@@ -138,6 +159,7 @@ class Child(Presence):
 
     def stop(self) -> None:
         """A clean goodbye."""
+        self.works(False)
         self.media.stop()
         self.leave()
         self.engine.dispose()

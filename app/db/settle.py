@@ -73,7 +73,9 @@ _SETTLE = f"""
     ), progress AS (
         DELETE FROM job_progress p USING released r WHERE p.job_id = r.job_id
     ), empty_handed AS (
-        UPDATE workers SET batch = '{{}}', batch_deadline_at = NULL WHERE id = :worker_id
+        -- Unless the worker has taken up the next ones meanwhile.
+        UPDATE workers SET batch = '{{}}', batch_deadline_at = NULL
+         WHERE id = :worker_id AND batch <> '{{}}' AND batch <@ CAST(:job_ids AS uuid[])
     )%s
     SELECT job_id, status, job_id = ANY (ARRAY(SELECT job_id FROM told)) AS told FROM released
 """
@@ -121,7 +123,8 @@ class Settlement:
 def settle(engine: Engine, worker: WorkerIdentity, rows: Sequence[Settlement]) -> list[SettledJob]:
     """Write how these jobs' attempts ended. Returns only those whose lease was still ours.
 
-    The worker has nothing in hand after it: its batch and deadline are cleared in the same statement.
+    If these were all that the worker has in hand, it has nothing after it: its batch and deadline are
+    cleared in the same statement.
     """
     parameters: dict[str, Any] = {
         "job_ids": [row.job_id for row in rows],

@@ -122,6 +122,7 @@ class ClaimedJob:
     retry: RetryPolicy
     told: bool = False
     """Whether a delivery of `job.started` waits to be sent."""
+    priority: Priority = Priority.NORMAL
     tenant_id: int = 0
     """Whose it is. 0 is nobody: no file is theirs."""
 

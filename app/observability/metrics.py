@@ -61,6 +61,12 @@ BATCH_UNITS = Counter(
     "Units in micro-batches, by model: `asked` is what inputs hold, `padded` what is computed.",
     ["model", "kind"],
 )
+BATCH_PREDICTION_ERROR = Histogram(
+    "headrace_batch_prediction_error",
+    "How far the time of a micro-batch was from the predicted one, as a share of it, by model.",
+    ["model"],
+    buckets=(0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5),
+)
 INFER_SECONDS = Histogram(
     "headrace_infer_seconds",
     "Time of one micro-batch, prepare to finish, by model.",

@@ -8,7 +8,7 @@ pipeline is mean pooling over the tokens, then L2 normalisation (sentence-transf
 from importlib.resources import files
 from pathlib import Path
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, PrivateAttr
 
 from app.domain.model import Context, Model
 
@@ -56,6 +56,8 @@ class MiniLM(Model):
         text: str = Field(
             min_length=1, max_length=20_000, description="The text; what is past 256 tokens is cut."
         )
+        # `measure` has tokenized it by the time that `prepare` needs the tokens.
+        _ids: list[int] | None = PrivateAttr(None)
 
     class Output(BaseModel):
         """Its embedding, of length 1."""
@@ -77,17 +79,14 @@ class MiniLM(Model):
         self.model = encoder(folder / "model.safetensors").to(device)
 
     def measure(self, value: Input) -> int:
-        return len(self._encode(value).ids)
+        return len(self._encode(value))
 
     def prepare(self, values: list[Input]):
         """Token ids and mask, padded to the longest: two tensors of shape (batch, tokens)."""
-        encodings = [self._encode(value) for value in values]
-        width = max(len(encoding.ids) for encoding in encodings)
-        ids = self.torch.zeros((len(values), width), dtype=self.torch.long)
-        mask = self.torch.zeros_like(ids)
-        for row, encoding in enumerate(encodings):
-            ids[row, : len(encoding.ids)] = self.torch.tensor(encoding.ids)
-            mask[row, : len(encoding.ids)] = 1
+        rows = [self._encode(value) for value in values]
+        width = max(map(len, rows))
+        ids = self.torch.tensor([row + [0] * (width - len(row)) for row in rows])
+        mask = self.torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
         return ids, mask
 
     def forward(self, prepared, context: Context | None):  # noqa: ARG002
@@ -99,8 +98,10 @@ class MiniLM(Model):
     def finish(self, raw) -> list[dict]:
         return [{"embedding": row} for row in raw.tolist()]
 
-    def _encode(self, value: Input):
-        return self.tokenizer.encode(value.text)
+    def _encode(self, value: Input) -> list[int]:
+        if value._ids is None:
+            value._ids = self.tokenizer.encode(value.text).ids
+        return value._ids
 
 
 def encoder(weights: Path):

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from app.domain.model import Media
+from app.domain.planning import Caps
 from app.errors import JobError
 from app.intake.source import spec_of
 from tests.support import models, torch_models
@@ -106,12 +107,14 @@ def test_refuses_what_is_not_its_input(loaded: tuple[Runner, list[Any]]) -> None
 
 def test_shrinks_for_good(loaded: tuple[Runner, list[Any]]) -> None:
     runner, _ = loaded
-    before = runner.max_items
-    runner.shrink(8)
-    assert runner.max_items == 4
-    runner.shrink(1)
-    assert runner.max_items == 1
-    runner.max_items = before
+    before = runner.caps
+    runner.shrink(8, 100)
+    assert runner.caps == Caps(4, 50)
+    runner.shrink(6, 300)
+    assert runner.caps == Caps(3, 50), "a cap never grows again"
+    runner.shrink(1, 1)
+    assert runner.caps == Caps(1, 1)
+    runner.caps = before
 
 
 def local(name: str) -> LocalRunner:

@@ -57,7 +57,7 @@ def test_jobs_of_other_versions_and_lanes_are_left_alone(queue: Queue, child: Ch
 def test_a_full_window_rings_for_others_before_it_works(queue: Queue, child: Child) -> None:
     version = register(queue, "Double")
     for n in range(9):
-        queue.submit({"value": n}, version=version)
+        queue.submit({"value": 1 + n / 100}, version=version)
     report = drain(child, version, Lane.INTERACTIVE)
     assert sum(report.batches) == 9
     assert max(report.batches) <= 4
@@ -136,7 +136,7 @@ def test_a_slice_ends_at_a_micro_batch_border_and_gives_the_rest_back(
     clock = Ticking()
     child = make_child(database_url, redis_url, clock=clock)
     version = register(queue, "Double")
-    ids = [queue.submit({"value": n}, version=version) for n in range(8)]
+    ids = [queue.submit({"value": 1 + n / 100}, version=version) for n in range(8)]
     before = pipeline.infer
 
     def slow(*arguments: object) -> object:
@@ -162,7 +162,7 @@ def test_a_batch_drain_makes_room_when_an_interactive_bell_rings(
     child = make_child(database_url, redis_url, queues=both)
     version = register(queue, "Double")
     for n in range(12):
-        queue.submit({"value": n}, version=version, lane=Lane.BATCH)
+        queue.submit({"value": 1 + n / 100}, version=version, lane=Lane.BATCH)
     child.ringer.ring(doorbell_for(queue.echo, Lane.INTERACTIVE))
     report = drain(child, version, Lane.BATCH)
     assert report.ended == "yield"
@@ -175,7 +175,7 @@ def test_a_job_canceled_while_earlier_ones_run_is_never_run(
     queue: Queue, child: Child, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = register(queue, "Double")
-    ids = [queue.submit({"value": n}, version=version) for n in range(8)]
+    ids = [queue.submit({"value": 1 + n / 100}, version=version) for n in range(8)]
     before = pipeline.infer
     ran: list[int] = []
 

@@ -15,7 +15,7 @@ class FakeRunner:
     """Something loaded that remembers whether it was let go."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        self.spec, self.max_items, self.closed = spec, 1, False
+        self.spec, self.closed = spec, False
 
     def close(self) -> None:
         self.closed = True

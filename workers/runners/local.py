@@ -8,7 +8,9 @@ import orjson
 from pydantic import ValidationError
 from pydantic_core import to_json
 
+from app.domain.cost import CostModel
 from app.domain.model import Context, Model, ModelSpec
+from app.domain.planning import Caps
 from app.errors import JobError
 from app.intake.source import load_class, sha256_of, source_file
 from workers.runners import device as devices
@@ -35,7 +37,8 @@ class LocalRunner:
 
     def __init__(self, spec: ModelSpec, model: Model, device: str) -> None:
         self.spec = spec
-        self.max_items = spec.max_batch_items
+        self.caps = Caps(spec.max_batch_items, spec.max_batch_units)
+        self.costs = CostModel()
         self._model = model
         self._device = device
 
@@ -72,7 +75,7 @@ class LocalRunner:
 
         Together and one alone: a compiled model has code of its own for a micro-batch of one.
         """
-        values = [self.read(example)[0] for example in self._model.examples][: self.max_items]
+        values = [self.read(example)[0] for example in self._model.examples][: self.caps.items]
         for batch in (values, values[:1]):
             if batch:
                 failed = [
@@ -104,8 +107,8 @@ class LocalRunner:
             )
         return Ran([self._encode(output) for output in outputs], device_s)
 
-    def shrink(self, size: int) -> None:
-        self.max_items = max(1, size // 2)
+    def shrink(self, items: int, padded_units: int) -> None:
+        self.caps = self.caps.half_of(items, padded_units)
         devices.empty_cache(self._device)
 
     def close(self) -> None:

@@ -58,7 +58,7 @@ def _batches(values: list[tuple[Any, int]], runner: LocalRunner, items: int) -> 
         current = batches[-1] if batches else []
         size = len(current) + 1
         too_wide = most is not None and size * values[index][1] > most
-        if not current or size > min(items, runner.max_items) or too_wide:
+        if not current or size > min(items, runner.caps.items) or too_wide:
             batches.append([])
         batches[-1].append(index)
     return batches
