@@ -58,6 +58,17 @@ def headrace(model: str) -> Measure:
     return measure
 
 
+def headrace_bulk(model: str) -> Measure:
+    """One file, from the POST of the batch to its finished files."""
+
+    def measure(stack: Stack, texts: list[str]) -> tuple[float, None]:
+        with Client(stack.url, stack.api_key) as client:
+            load.bulk_rate(client, model, texts[:100])  # loads the model in every child
+            return load.bulk_rate(client, model, texts), None
+
+    return measure
+
+
 def peer(which: Peer) -> Measure:
     """As its own documentation would have it."""
 
@@ -74,9 +85,11 @@ def systems(tuned: str | None) -> dict[str, Measure]:
     measures: dict[str, Measure] = {
         "raw sorted loop": raw_loop,
         "Headrace": headrace("minilm"),
+        "Headrace, one file": headrace_bulk("minilm"),
     }
     if tuned:
         measures[f"Headrace, {tuned}"] = headrace(tuned)
+        measures[f"Headrace, {tuned}, one file"] = headrace_bulk(tuned)
     return measures | {which.name: peer(which) for which in PEERS}
 
 

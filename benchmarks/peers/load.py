@@ -1,6 +1,7 @@
 """16 clients with a connection each, and what they measure. The same for every peer, and light."""
 
 import http.client
+import io
 import json
 import statistics
 import time
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 
 from headrace import Client
 
+from benchmarks.bulk import finished
 from benchmarks.figures import time_each
 from benchmarks.peers.servers import Peer
 
@@ -58,6 +60,19 @@ def headrace_rate(client: Client, model: str, texts: Sequence[str]) -> float:
 def headrace_idle(client: Client, model: str, texts: Sequence[str]) -> float:
     """As `idle_ms`, of Headrace's single jobs: their median."""
     return statistics.median(time_each(lambda: client.run(model, {"text": texts[0]}), len(texts), warm_up=3))
+
+
+def bulk_rate(client: Client, model: str, texts: Sequence[str]) -> float:
+    """One file of texts, from the POST of the batch to its finished files."""
+    lines = (
+        {"custom_id": str(number), "url": "/v1/jobs", "body": {"model": model, "input": {"text": text}}}
+        for number, text in enumerate(texts)
+    )
+    written = "".join(json.dumps(line | {"method": "POST"}) + "\n" for line in lines).encode()
+    file_id = client.files.create(io.BytesIO(written), filename="texts.jsonl").id
+    started = time.perf_counter()
+    finished(client, file_id)
+    return len(texts) / (time.perf_counter() - started)
 
 
 class _Client:
