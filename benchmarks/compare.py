@@ -40,11 +40,15 @@ class Series:
 Measure = Callable[[Stack, list[str]], tuple[float, float | None]]
 
 
-def raw_loop(_: Stack, texts: list[str]) -> tuple[float, None]:
+def raw_loop(variant: str) -> Measure:
     """The model in a plain loop, sorted by length: what the processor gives."""
-    halves = [texts[part::PROCESSES] for part in range(PROCESSES)]
-    with ThreadPoolExecutor(PROCESSES) as pool:
-        return sum(pool.map(sorted_loop, halves)), None
+
+    def measure(_: Stack, texts: list[str]) -> tuple[float, None]:
+        halves = [texts[part::PROCESSES] for part in range(PROCESSES)]
+        with ThreadPoolExecutor(PROCESSES) as pool:
+            return sum(pool.map(lambda half: sorted_loop(half, variant), halves)), None
+
+    return measure
 
 
 def headrace(model: str) -> Measure:
@@ -81,15 +85,16 @@ def peer(which: Peer) -> Measure:
 
 
 def systems(tuned: str | None) -> dict[str, Measure]:
-    """What is compared, by name. `tuned` is a model version that `headracectl models tune` registered."""
+    """What is compared, by name. `tuned` is a variant, of which there is a version."""
     measures: dict[str, Measure] = {
-        "raw sorted loop": raw_loop,
+        report.RAW: raw_loop("fp32"),
         "Headrace": headrace("minilm"),
         "Headrace, one file": headrace_bulk("minilm"),
     }
     if tuned:
-        measures[f"Headrace, {tuned}"] = headrace(tuned)
-        measures[f"Headrace, {tuned}, one file"] = headrace_bulk(tuned)
+        measures[f"{report.RAW}, {tuned}"] = raw_loop(tuned)
+        measures[f"Headrace, {tuned}"] = headrace(f"minilm@1-{tuned}")
+        measures[f"Headrace, {tuned}, one file"] = headrace_bulk(f"minilm@1-{tuned}")
     return measures | {which.name: peer(which) for which in PEERS}
 
 
@@ -97,7 +102,7 @@ def systems(tuned: str | None) -> dict[str, Measure]:
 @click.option("--texts", "count", default=1000, show_default=True, help="Texts a round.")
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--only", multiple=True, help="Systems whose name begins with this.")
-@click.option("--tuned", help="A tuned version, as in minilm@1-bf16.")
+@click.option("--tuned", help="A variant to be measured, too, as in bf16.")
 @click.option("--data", type=click.Path(path_type=Path), help="Keep the figures here, too, as JSON.")
 def main(count: int, rounds: int, only: tuple[str, ...], tuned: str | None, data: Path | None) -> None:
     """Measure, print a table, write docs/benchmarks.md."""
@@ -109,6 +114,8 @@ def main(count: int, rounds: int, only: tuple[str, ...], tuned: str | None, data
     }
     series = {name: Series(name) for name in chosen}
     with running() as stack:
+        if tuned:
+            stack.headracectl("models", "tune", "minilm", "--variants", tuned)
         for number in range(rounds):
             for name, measure in chosen.items():
                 click.echo(f"round {number + 1} of {rounds}: {name}…", err=True)
