@@ -197,7 +197,8 @@ class WebhookDelivery(_Shape):
     next_attempt_at: datetime | None = Field(description="Null unless `pending`.")
     attempts: list[WebhookAttempt] | None = Field(description="Oldest first; null in lists.")
     error: str | None = Field(
-        description="Null unless `failed`: the last attempt's error, `endpoint_disabled` or `job_gone`."
+        description="Null unless `failed`: the last attempt's error, `endpoint_disabled`, `job_gone` or "
+        "`batch_gone`."
     )
     created_at: datetime
     completed_at: datetime | None
