@@ -75,7 +75,7 @@ _SETTLE = f"""
     ), empty_handed AS (
         -- Unless the worker has taken up the next ones meanwhile.
         UPDATE workers SET batch = '{{}}', batch_deadline_at = NULL
-         WHERE id = :worker_id AND batch <> '{{}}' AND batch <@ CAST(:job_ids AS uuid[])
+         WHERE id = :worker_id AND batch <@ CAST(:job_ids AS uuid[]) AND batch_deadline_at IS NOT NULL
     )%s
     SELECT job_id, status, job_id = ANY (ARRAY(SELECT job_id FROM told)) AS told FROM released
 """
