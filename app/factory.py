@@ -6,6 +6,7 @@ from collections.abc import Callable
 from flask import Flask
 
 from app.api import (
+    batches,
     docs,
     edge,
     embeddings,
@@ -26,6 +27,7 @@ from app.broker.ring import Ringer
 from app.broker.wakeups import Wakeups
 from app.db.engine import Engine, make_engine
 from app.domain.egress import EgressPolicy
+from app.domain.media import MediaPolicy
 from app.domain.sealing import Keyring
 from app.intake.accept import Intake
 from app.intake.authenticate import Authenticator
@@ -40,6 +42,7 @@ BLUEPRINTS = (
     job_control.blueprint,
     job_events.blueprint,
     files.blueprint,
+    batches.blueprint,
     webhooks.blueprint,
     webhook_secrets.blueprint,
     webhook_deliveries.blueprint,
@@ -73,7 +76,8 @@ def create_app(
     )
     ringer = ringer or Ringer(settings.redis_url)
     wakeups = wakeups or Wakeups(settings.redis_url, max_waiters=settings.api.max_waiters)
-    catalogue = Catalogue(engine, ttl_s, clock)
+    egress = EgressPolicy.of(settings)
+    catalogue = Catalogue(engine, ttl_s, clock, MediaPolicy(egress, settings.media.urls))
     intake = Intake(engine, catalogue, ringer)
     services = parts.Services(
         settings=settings,
@@ -85,7 +89,7 @@ def create_app(
         intake=intake,
         embedder=Embedder(engine, catalogue, intake, ringer, wakeups, settings.api.max_wait_s, clock),
         keyring=Keyring.of(settings),
-        egress=EgressPolicy.of(settings),
+        egress=egress,
         storage=storage or Storage.of(settings),
         readiness=Readiness(_probe_engine(settings), ringer, clock),
         clock=clock,

@@ -74,6 +74,12 @@ def _named_keys(value: object) -> object:
     return keys
 
 
+def _names(value: object) -> object:
+    return (
+        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    )
+
+
 class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -118,6 +124,11 @@ class Worker(_Group):
     torch_threads: int = Field(
         0, ge=0, description="Torch threads per child; 0 divides the cores among the children."
     )
+    preload: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field(
+        (),
+        description="What each child loads and warms up before its first job, as `minilm,other@2-bf16`. "
+        "`all` is every current version that its queues serve and its memory budget holds.",
+    )
     slice_s: Seconds = Field(5.0, description="How long one drain task works before it ends, in seconds.")
     linger_s: float = Field(
         0.5,
@@ -135,6 +146,11 @@ class Worker(_Group):
     )
     memory_budget_mb: int = Field(
         4096, gt=0, description="Models kept loaded per child, least recently used out first, in MiB."
+    )
+    inline_output_bytes: Bytes = Field(
+        262_144,
+        description="Largest output, as JSON, that stays in Postgres. A larger one is stored as a file, if "
+        "there is a storage.",
     )
 
 
@@ -154,6 +170,13 @@ class Sender(_Group):
         15.0, le=60, description="Seconds for one try in total, from the name's look-up to the answer's end."
     )
     max_answer_bytes: Bytes = Field(65_536, description="Bytes of an answer that are read. None is kept.")
+    nice: int = Field(
+        10,
+        ge=0,
+        le=19,
+        description="How far the sender stands back for others on the same cores, as the command `nice` does "
+        "it: jobs and requests come first.",
+    )
 
 
 class Files(_Group):
@@ -164,6 +187,46 @@ class Files(_Group):
         10 * 1024**3,
         description="Bytes that a tenant's files may have in all, each counted as 4 KiB or more.",
     )
+
+
+class Batches(_Group):
+    """Bulk submissions, and the clerk that keeps their books."""
+
+    max_lines: int = Field(
+        1_000_000,
+        gt=0,
+        le=100_000_000,
+        description="Most jobs of one batch: a line each, and each text of an embeddings line.",
+    )
+    chunk: int = Field(
+        2000, gt=0, le=50_000, description="Jobs that are put into the queue in one transaction."
+    )
+
+
+class Media(_Group):
+    """Images, sounds and other files in jobs' inputs, which workers fetch."""
+
+    urls: bool = Field(
+        True,
+        description="Whether inputs may hold URLs. If not, workers need no way out of the network. The same "
+        "for API and workers.",
+    )
+    max_bytes: Bytes = Field(25 * 1000 * 1000, description="Most bytes that one job's media may have in all.")
+    window_bytes: Bytes = Field(
+        256 * 1024**2,
+        description="Most bytes of media that a child holds at a time. What does not fit waits for the next "
+        "claim. At least `HEADRACE_MEDIA_MAX_BYTES`.",
+    )
+    deadline_s: Seconds = Field(30.0, le=600, description="Seconds for fetching one job's media, in total.")
+    in_flight: int = Field(
+        32, gt=0, le=1000, description="Media that a child fetches at a time, files and URLs together."
+    )
+
+    @model_validator(mode="after")
+    def _one_job_fits(self) -> Self:
+        if self.window_bytes < self.max_bytes:
+            raise ValueError("HEADRACE_MEDIA_WINDOW_BYTES must be at least HEADRACE_MEDIA_MAX_BYTES")
+        return self
 
 
 class Scheduler(_Group):
@@ -200,18 +263,19 @@ class Settings(_Group):
         None, description="Folder that the processes of one machine share for their metrics."
     )
     allow_local_webhooks: bool = Field(
-        False, description="Development only: callbacks may go to http and loopback addresses."
+        False,
+        description="Development only: webhooks may go to, and media come from, http and loopback addresses.",
     )
     allow_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)] = Field(
         (),
-        description="Networks that callbacks may go to although they are not public, as in "
-        "`10.0.0.0/8, fd00::/8`. Open no more than you must: any tenant can then reach them.",
+        description="Networks that webhooks may go to, and media come from, although they are not public, as "
+        "in `10.0.0.0/8, fd00::/8`. Open no more than you must: any tenant can then reach them.",
     )
     storage_url: str | None = Field(
         None,
         pattern=r"^(file:///[^?#]+|s3://[a-z0-9][a-z0-9.-]+(/[^?#\s]*)?)$",
-        description="Where files are kept: `file:///a/folder` that API, workers and scheduler share, or "
-        "`s3://bucket/prefix` with the AWS SDK's own variables. Without it there are no files.",
+        description="Where files are kept: `file:///a/folder` that API, workers, clerk and scheduler share, "
+        "or `s3://bucket/prefix` with the AWS SDK's own variables. Without it there are no files.",
     )
     encryption_keys: Annotated[dict[str, SecretBytes], BeforeValidator(_named_keys)] = Field(
         {},
@@ -222,6 +286,8 @@ class Settings(_Group):
     worker: Worker = Worker()
     sender: Sender = Sender()
     files: Files = Files()
+    batches: Batches = Batches()
+    media: Media = Media()
     scheduler: Scheduler = Scheduler()
 
     @model_validator(mode="after")
@@ -238,7 +304,15 @@ class Settings(_Group):
 
 # Written by `headracectl up` for clients and tools; not settings of a server process.
 _NOT_SETTINGS = {"URL", "API_KEY", "FLOWER_URL", "STATE_DIR"}
-_GROUPS = {"API": Api, "WORKER": Worker, "SENDER": Sender, "FILES": Files, "SCHEDULER": Scheduler}
+_GROUPS = {
+    "API": Api,
+    "WORKER": Worker,
+    "SENDER": Sender,
+    "FILES": Files,
+    "BATCHES": Batches,
+    "MEDIA": Media,
+    "SCHEDULER": Scheduler,
+}
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:

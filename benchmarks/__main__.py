@@ -6,16 +6,29 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import backlog, bystanders, idle_latency, queue_sql, single_jobs, webhooks
+from benchmarks import (
+    backlog,
+    bulk,
+    bystanders,
+    idle_latency,
+    memory,
+    planning,
+    queue_sql,
+    single_jobs,
+    webhooks,
+)
 from benchmarks.stack import running
 
 SUBJECTS = {
     "idle_latency": idle_latency.run,
     "single_jobs": single_jobs.run,
     "backlog": backlog.run,
+    "planning": planning.run,
     "queue_sql": queue_sql.run,
     "webhooks": webhooks.run,
     "bystanders": bystanders.run,
+    "bulk": bulk.run,
+    "memory": memory.run,
 }
 
 

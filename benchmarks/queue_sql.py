@@ -70,7 +70,7 @@ def _work_off(engine: Engine, version: ModelVersion, count: int) -> float:
     workers.register(engine, worker)
     done, started = 0, time.perf_counter()
     while done < count:
-        jobs = claim.claim(engine, worker.id, version.id, Lane.INTERACTIVE, BATCH, 60.0)
+        jobs = claim.claim(engine, worker.id, version.id, Lane.INTERACTIVE, BATCH, 60.0).jobs
         if not jobs:
             raise RuntimeError(f"the queue was empty after {done} of {count} jobs")
         rows = [

@@ -21,6 +21,12 @@ class Stack:
     api_key: str
     database_url: str
     redis_url: str
+    state_dir: str
+
+    def headracectl(self, *arguments: str) -> None:
+        """Run an operator command on it."""
+        command = [HEADRACECTL, *arguments, "--state-dir", self.state_dir]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 @contextmanager
@@ -36,6 +42,7 @@ def running() -> Iterator[Stack]:
                 env["HEADRACE_API_KEY"],
                 env["HEADRACE_DATABASE_URL"],
                 env["HEADRACE_REDIS_URL"],
+                f"{folder}/state",
             )
         finally:
             subprocess.run([HEADRACECTL, "down", *state_dir], check=False, stdout=subprocess.DEVNULL)

@@ -82,7 +82,7 @@ def stack(state_dir: Path) -> Iterator[Demo]:
             raise subprocess.SubprocessError(f"headracectl {arguments[0]} failed:\n{done.stderr}")
         return done.stdout
 
-    progress.print("starting Postgres, Valkey, API, workers, webhook sender, scheduler and Flower")
+    progress.print("starting Postgres, Valkey, API, workers, webhook sender, clerk, scheduler and Flower")
     began = time.monotonic()
     try:
         operate("up", "--detach", timeout_s=UP_S)

@@ -13,18 +13,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from queue import SimpleQueue
+from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any, TypeVar
 from uuid import uuid4
 
 import requests
-from headrace import Client, Job, JobFailed, ValidationError, WebhookVerificationError, webhooks
+from headrace import Batch, Client, Job, JobFailed, ValidationError, WebhookVerificationError, webhooks
+from rich.console import Console
+from rich.progress import Progress, TextColumn
 
 PATIENCE_S = 60
 """How long any one job may take before the demo gives up on it."""
 
+BULK_S = 100
+"""How long the bulk step may take."""
+
 TEXTS = 64
+LINES = 1000
 THREADS = 8
 SEQUENTIAL = 50
 
@@ -142,6 +150,34 @@ def burst(demo: Demo) -> Iterator[Check]:
     yield Check("jobs by micro-batch size", said, max(sizes) > 1)
 
 
+def bulk(demo: Demo) -> Iterator[Check]:
+    """Embed a file of 1,000 lines"""
+
+    def sentence(number: int) -> str:
+        return f"Line {number} of a file that nobody waits for" + ", or hardly anybody" * (number % 5)
+
+    names = [f"line-{number}" for number in range(LINES)]
+    with TemporaryDirectory() as folder, bar() as show:
+        file = Path(folder) / "lines.jsonl"
+        lines = ({"custom_id": name, "text": sentence(n)} for n, name in enumerate(names))
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        results, took = timed(
+            lambda: list(demo.client.batches.run(file, model="minilm", timeout=BULK_S, on_progress=show))
+        )
+        again = list(demo.client.batches.run(file, model="minilm", timeout=BULK_S))
+    good = sum(result.ok for result in results)
+    yield Check(f"{LINES:,} succeeded", f"{seconds(took)}, {LINES / took:.0f} lines/s", good == LINES)
+    got = [result.custom_id for result in results]
+    yield Check("each line once, in the file's order", f"{len(set(got)):,} of {LINES:,}", got == names)
+    alike = [
+        cosine(results[n].output["embedding"], embed(demo, sentence(n))) for n in range(0, LINES, LINES // 8)
+    ]
+    worst = min(alike)
+    yield Check(f"{len(alike)} of them as single jobs: cosine", f"at least {worst:.6f}", worst > 0.9999)
+    said = f"{len(list(demo.client.batches.list()))} batch in all"
+    yield Check("the same file again: the same batch", said, again == results and said[:2] == "1 ")
+
+
 def latency(demo: Demo) -> Iterator[Check]:
     """Run 50 echo jobs one after the other: submit, claim, run, settle and wake in one request"""
     times = [timed(lambda: demo.client.submit("echo", {"n": 1}, wait=10)) for _ in range(SEQUENTIAL)]
@@ -201,6 +237,7 @@ STEPS: tuple[Step, ...] = (
     replayed,
     failed,
     burst,
+    bulk,
     latency,
     called_back,
     monitored,
@@ -239,6 +276,22 @@ def receiver() -> Iterator[tuple[str, "SimpleQueue[Received]"]]:
             yield f"http://127.0.0.1:{server.server_port}/hook", received
         finally:
             server.shutdown()
+
+
+@contextmanager
+def bar() -> Iterator[Callable[[Batch], None]]:
+    """A progress bar for a batch, on stderr as all progress of the demo."""
+    columns = (*Progress.get_default_columns(), TextColumn("{task.fields[rate]}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("   ", total=None, rate="")
+
+        def show(batch: Batch) -> None:
+            left = batch.counts["queued"] + batch.counts["running"]
+            rate = batch.progress["rate_per_s"]
+            said = f"{batch.status}, {rate:.0f} lines/s" if rate else batch.status
+            progress.update(task, total=batch.total or None, completed=batch.total - left, rate=said)
+
+        yield show
 
 
 def flower(demo: Demo, path: str) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """batch: `ClaimedJob`s become micro-batches. The model reads each input; one it refuses fails alone."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from app.domain.batching import form
+from app.domain.planning import plan
 from app.domain.stages import ClaimedJob, MicroBatch, Outcome, PreparedJob
 from app.observability import logs, metrics
 from workers.runners.base import Runner
@@ -10,9 +11,13 @@ from workers.verdicts import verdict_of
 
 log = logs.get_logger()
 
+SETTLE_S = 0.005
+"""What settling one more micro-batch takes of the machine, Postgres and waiting clients included. Nobody
+waits for it, so no runner learns it; but it runs on the cores that models run on."""
+
 
 def batch(jobs: Sequence[ClaimedJob], runner: Runner) -> tuple[list[MicroBatch], list[Outcome]]:
-    """Micro-batches of near-equal sizes, and the outcomes of jobs whose input the model refused."""
+    """Micro-batches in the order to run them, and the outcomes of jobs whose input the model refused."""
     prepared: list[PreparedJob] = []
     refused: list[Outcome] = []
     for job in jobs:
@@ -22,7 +27,11 @@ def batch(jobs: Sequence[ClaimedJob], runner: Runner) -> tuple[list[MicroBatch],
             refused.append(Outcome(job, verdict_of(error)))
         else:
             prepared.append(PreparedJob(job, value, units))
-    micro_batches = form(prepared, max_items=runner.max_items, max_units=runner.spec.max_batch_units)
+    mean_units = sum(job.units for job in prepared) / max(1, len(prepared))
+    costs, cost = runner.costs, runner.costs.cost(mean_units)
+    if costs.known:
+        cost = replace(cost, fixed=cost.fixed + SETTLE_S)
+    micro_batches = plan(prepared, cost, runner.caps, timed=costs.known)
     model = runner.spec.name
     for micro_batch in micro_batches:
         metrics.BATCH_ITEMS.labels(model).observe(len(micro_batch.jobs))

@@ -18,6 +18,7 @@ from app.settings import Settings, load
 from workers.drainflag import DrainFlag
 from workers.heartbeat import Background
 from workers.presence import Slot
+from workers.siblings import Siblings
 
 
 class Member(Protocol):
@@ -55,6 +56,7 @@ class Worker(Generic[Kind]):
         self._settings = settings
         self._make = make
         self._flag = DrainFlag()
+        self._siblings = Siblings()
         # What the parent knows and its children inherit by the fork.
         self._name = program
         self._children = 1
@@ -101,6 +103,7 @@ class Worker(Generic[Kind]):
             number=getattr(process.current_process(), "index", 0) or 0,
             children=self._children,
             flag=self._flag,
+            siblings=self._siblings,
         )
         self._member, self._background = self._make(self._settings, slot)
         self._background.start()

@@ -3,6 +3,7 @@
 celery -A workers.celery_app worker -Q cpu.interactive -c 2 -E
 """
 
+import threading
 from functools import partial
 
 from app.settings import Settings
@@ -16,6 +17,11 @@ from workers.presence import Slot
 def _make(settings: Settings, slot: Slot) -> tuple[Child, Background]:
     child = Child.compose(settings, slot)
     work = partial(drain_all, child)
+    if settings.worker.preload:
+        # In a thread, since Celery gives up on a child that is not up within seconds. Drains wait for it.
+        holding = threading.Event()
+        threading.Thread(target=child.preload, args=[holding], name="preload", daemon=True).start()
+        holding.wait()
     return child, Background(child, child.ringer, work, settings.worker.heartbeat_s)
 
 

@@ -15,6 +15,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
 from types import SimpleNamespace
 from typing import Literal, Self
@@ -46,6 +47,8 @@ Kind = Literal[
 ]
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Host and port to IP addresses. Raises OSError when there are none."""
+Take = Callable[[bytes], None]
+"""Is given an answer's bytes as they come."""
 
 
 class EgressError(Exception):
@@ -67,6 +70,8 @@ class Answer:
     """The header of this name, as it came."""
     date: str | None = None
     """The header of this name, as it came: what a Retry-After that is a time is relative to."""
+    content_type: str | None = None
+    """What `get` gave away has this type, without its parameters, if the server said so."""
 
 
 class Egress:
@@ -125,13 +130,11 @@ class Egress:
         to be closed.
         """
         started = asyncio.get_running_loop().time()
-        try:
-            self._policy.check_url(url)
-            async with asyncio.timeout(deadline_s):
-                answer = await self._post(URL(url, encoded=True), headers, body, max_bytes)
-        except (Refused, TimeoutError, aiohttp.ClientError, OSError) as error:
-            # Without its cause: that has names, addresses and the peer's words in it.
-            raise EgressError(_kind(error)) from None
+
+        async def drop(answer: aiohttp.ClientResponse) -> None:
+            await _drain(answer, max_bytes)
+
+        answer = await self._ask("POST", url, headers, body, drop, deadline_s)
         return Answer(
             answer.status,
             asyncio.get_running_loop().time() - started,
@@ -139,16 +142,68 @@ class Egress:
             date=answer.headers.get("Date"),
         )
 
-    async def _post(
-        self, url: URL, headers: Mapping[str, str], body: bytes, max_bytes: int
+    async def get(self, url: str, headers: Mapping[str, str], take: Take, *, deadline_s: float) -> Answer:
+        """Get what is there: if the answer is 200, `take` has its bytes as they come, in order. Raises
+        `EgressError`, and what `take` raises, which ends it.
+
+        An answer that is cut off is `connection_failed`, and one that is compressed `invalid_response`: what
+        would become of it is not known before. All else is as for `post`.
+        """
+        started = asyncio.get_running_loop().time()
+
+        async def read(answer: aiohttp.ClientResponse) -> None:
+            if answer.status != HTTPStatus.OK:
+                await _drain(answer, MAX_ANSWER_BYTES)
+                return
+            if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise EgressError("invalid_response")
+            try:
+                async for chunk in answer.content.iter_any():
+                    take(chunk)
+            except aiohttp.ClientError:
+                raise EgressError("connection_failed") from None
+
+        answer = await self._ask("GET", url, headers, None, read, deadline_s)
+        said = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        return Answer(answer.status, asyncio.get_running_loop().time() - started, content_type=said or None)
+
+    async def _ask(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        read: Callable[[aiohttp.ClientResponse], Awaitable[None]],
+        deadline_s: float,
+    ) -> aiohttp.ClientResponse:
+        try:
+            self._policy.check_url(url)
+            async with asyncio.timeout(deadline_s):
+                return await self._request(method, URL(url, encoded=True), headers, body, read)
+        except (Refused, TimeoutError, aiohttp.ClientError, OSError) as error:
+            # Without its cause: that has names, addresses and the peer's words in it.
+            raise EgressError(_kind(error)) from None
+
+    async def _request(
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        read: Callable[[aiohttp.ClientResponse], Awaitable[None]],
     ) -> aiohttp.ClientResponse:
         while True:
             connection = SimpleNamespace(reused=False)
             try:
-                async with self._session.post(
-                    url, headers=headers, data=body, allow_redirects=False, trace_request_ctx=connection
+                async with self._session.request(
+                    method,
+                    url,
+                    headers=headers,
+                    data=body,
+                    allow_redirects=False,
+                    trace_request_ctx=connection,
                 ) as answer:
-                    await _drain(answer, max_bytes)
+                    await read(answer)
                     return answer
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
                 # The server may have closed it while it was idle, and the news was still on its way.

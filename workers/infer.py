@@ -56,7 +56,7 @@ def _run(
             ran = runner.run([prepared.value for prepared in jobs], context)
     except Exception as error:
         if is_out_of_memory(error):
-            runner.shrink(len(jobs))
+            runner.shrink(len(jobs), MicroBatch(jobs).padded_units)
         if len(jobs) == 1:
             return [_outcome(jobs[0], verdict_of(error), 1, clock() - started, clock() - started)]
         half = len(jobs) // 2

@@ -12,13 +12,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import Any
+from uuid import UUID
 
 from app.broker.ring import doorbell_for
-from app.db import cancel, upkeep, workers
+from app.db import upkeep, workers
 from app.domain.lanes import Lane, queue_name
 from app.domain.model import ModelVersion
+from app.domain.planning import Caps
 from app.domain.stages import (
+    BatchBell,
     Canceled,
     ClaimedJob,
     DeliveryBell,
@@ -28,14 +32,17 @@ from app.domain.stages import (
     Outcome,
     PreparedJob,
     Released,
+    SettledJob,
 )
 from app.domain.states import Reason
+from app.domain.window import Window, window_for
 from app.errors import Unavailable
 from workers.batch import batch
 from workers.child import Child
-from workers.claim import claim, window_size
+from workers.claim import claim
 from workers.context import BatchContext
 from workers.infer import Running, infer
+from workers.learn import learn
 from workers.runners.base import Runner
 from workers.runners.local import LoadFailed
 from workers.settle import settle
@@ -67,11 +74,18 @@ def drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
     over under a new identity, and what the old one held is rescued without a charge.
     """
     child.ensure_announced()
+    child.works(True)
     try:
-        return _drain(child, version, lane)
+        report = _drain(child, version, lane)
+        child.behind.join()
+        return report
     except BaseException:
+        # Results that are being written still count.
+        child.behind.rest()
         child.abandon()
         raise
+    finally:
+        child.works(False)
 
 
 def drain_all(child: Child) -> None:
@@ -93,28 +107,81 @@ def _drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
         return _fail_to_load(child, version, lane, str(error), report)
     until = child.clock() + child.settings.slice_s
     while True:
-        reason = _why_stop(child, bell, until)
+        # At least one micro-batch before it makes room: bulk is slowed down by others, never stopped.
+        reason = _why_stop(child, bell, until, may_yield=bool(report.batches))
         if reason:
             # Somebody else, or this child later, should go on.
             child.ringer.ring(bell)
             report.ended = reason
             return report
-        window = window_size(runner.max_items)
-        claimed = claim(child.engine, child.identity, version, lane, window)
-        if not claimed:
+        claimed = claim(child.engine, child.identity, version, lane, _window(child, runner, lane))
+        if not claimed.jobs:
+            child.behind.join()
             if _rings_again(child, bell):
                 continue
+            if lane is Lane.BATCH and report.jobs:
+                # These may have been the last ones of a batch.
+                child.ringer.ring(BatchBell())
             return report
-        if len(claimed) == window:
+        if claimed.more:
             child.ringer.ring(bell)
-        if any(job.told for job in claimed):
+        if any(job.told for job in claimed.jobs):
             child.ringer.ring(DeliveryBell())
-        _work_off(child, bell, runner, claimed, until, report)
+        for ready in _with_media(child, version, claimed.jobs):
+            _work_off(child, bell, runner, ready, until, report, more=claimed.more)
+
+
+def _window(child: Child, runner: Runner, lane: Lane) -> Window:
+    costs = runner.costs
+    return window_for(
+        lane,
+        costs.cost() if costs.known else None,
+        costs.mean_units,
+        runner.caps,
+        children=child.children,
+        idle=child.idle_siblings(),
+    )
+
+
+def _with_media(
+    child: Child, version: ModelVersion, claimed: Sequence[ClaimedJob]
+) -> Iterator[Sequence[ClaimedJob]]:
+    """The window with its media: at once where nothing is fetched, and else in parts, as it comes.
+
+    While it is fetched nothing is in hand: if the child dies meanwhile, no job is a suspect.
+    """
+    finder = child.media.finder(version)
+    if finder is None:
+        yield claimed
+        return
+    gathering = child.media.gather(finder, claimed)
+    if gathering.waiting:
+        patience_s = child.media.patience_s + version.spec.execution_timeout_s
+        workers.mark(child.engine, child.identity.id, [], patience_s)
+    elif not gathering.now.unfetched:
+        yield gathering.now.ready
+        return
+    for harvest in chain([gathering.now], gathering.harvests(child.draining, child.clock)):
+        finish(child, harvest.unfetched)
+        if harvest.ready:
+            ids = [job.id for job in harvest.ready]
+            workers.mark(child.engine, child.identity.id, ids, version.spec.execution_timeout_s)
+            yield harvest.ready
 
 
 def _work_off(
-    child: Child, bell: Doorbell, runner: Runner, claimed: list[ClaimedJob], until: float, report: DrainReport
+    child: Child,
+    bell: Doorbell,
+    runner: Runner,
+    claimed: Sequence[ClaimedJob],
+    until: float,
+    report: DrainReport,
+    *,
+    more: bool,
 ) -> None:
+    """Run a window. While one micro-batch runs, the one before is settled; `more`: so is the last one,
+    since another window follows.
+    """
     started = child.clock()
     with guarded(runner.spec.execution_timeout_s):
         micro_batches, refused = batch(claimed, runner)
@@ -133,19 +200,52 @@ def _work_off(
             left = [prepared.job for later in micro_batches[index:] for prepared in later.jobs]
             finish(child, [Outcome(job, released) for job in left])
             return
-        micro_batch = _without_canceled(child, planned) if index else planned
+        began = time.perf_counter()
+        micro_batch = planned if marked else _marked(child, planned)
         if micro_batch is None:
             continue
-        if not marked:
-            _mark(child, micro_batch.jobs, micro_batch.deadline_s)
         outcomes = infer(micro_batch, runner, _running(child, micro_batch))
-        finish(child, outcomes)
+        if more or planned is not micro_batches[-1]:
+            finish_behind(child, outcomes)
+            learn(micro_batch, runner, outcomes, time.perf_counter() - began)
+        else:
+            learn(micro_batch, runner, outcomes, time.perf_counter() - began)
+            finish(child, outcomes)
         report.jobs += len(outcomes)
         report.batches.append(len(outcomes))
 
 
+def finish_behind(child: Child, outcomes: Sequence[Outcome]) -> None:
+    """As `finish`, while the next micro-batch is marked and runs. Storing large outputs is not done so:
+    they are settled when nothing is in hand.
+    """
+    plain, large = child.outputs.sort(outcomes)
+    if large:
+        finish(child, outcomes)
+    else:
+        child.behind.do(lambda: _finish(child, plain))
+
+
 def finish(child: Child, outcomes: Sequence[Outcome]) -> None:
-    """settle, then notify: who is woken finds the result.
+    """settle, then notify: who is woken finds the result. Large outputs are stored first."""
+    plain, large = child.outputs.sort(outcomes)
+    if plain or not large:
+        _finish(child, plain)
+    if not large:
+        return
+    # Nothing is in hand, as settle leaves it: a slow storage is no crash of the model's.
+    patience_s = child.settings.lease_ttl_s * 0.8
+    workers.mark(child.engine, child.identity.id, [], 2 * patience_s)
+    stored: Sequence[Outcome] = child.outputs.store(large, patience_s)
+    settled: Sequence[SettledJob] = ()
+    try:
+        settled = _finish(child, stored)
+    finally:
+        child.outputs.clean(stored, settled)
+
+
+def _finish(child: Child, outcomes: Sequence[Outcome]) -> Sequence[SettledJob]:
+    """Settle and notify.
 
     Results are dear, and a restart of Postgres takes seconds: keep trying for most of a lease's life.
     Trying again is safe, since a settle that was committed without our hearing of it removes no lease twice.
@@ -162,12 +262,13 @@ def finish(child: Child, outcomes: Sequence[Outcome]) -> None:
     child.notifier.settled(settled)
     if any(job.told for job in settled):
         child.ringer.ring(DeliveryBell())
+    return settled
 
 
-def _without_canceled(child: Child, planned: MicroBatch) -> MicroBatch | None:
-    """The micro-batch without jobs that somebody canceled while earlier ones ran."""
-    asked = cancel.asked(child.engine, child.identity.id)
-    if not asked:
+def _marked(child: Child, planned: MicroBatch) -> MicroBatch | None:
+    """The micro-batch, now in hand, without jobs that somebody canceled while earlier ones ran."""
+    asked = _mark(child, planned.jobs, planned.deadline_s)
+    if not any(prepared.job.id in asked for prepared in planned.jobs):
         return planned
     finish(
         child, [Outcome(prepared.job, Canceled()) for prepared in planned.jobs if prepared.job.id in asked]
@@ -181,17 +282,22 @@ def _rings_again(child: Child, bell: Doorbell) -> bool:
     linger_s = child.settings.linger_s
     if bell.lane is not Lane.INTERACTIVE or not linger_s or child.draining():
         return False
-    return child.ringer.linger(bell.version_id, bell.queue, child.identity.id, linger_s)
+    child.works(False)
+    try:
+        return child.ringer.linger(bell.version_id, bell.queue, child.identity.id, linger_s)
+    finally:
+        child.works(True)
 
 
-def _why_stop(child: Child, bell: Doorbell, until: float) -> str | None:
+def _why_stop(child: Child, bell: Doorbell, until: float, *, may_yield: bool = True) -> str | None:
     if child.draining():
         return "draining"
     if child.clock() >= until:
         return "slice"
     # A batch-lane drain makes room at a micro-batch border when somebody is waiting for an answer.
     if (
-        bell.lane is Lane.BATCH
+        may_yield
+        and bell.lane is Lane.BATCH
         and queue_name(bell.device, Lane.INTERACTIVE) in child.identity.queues
         and child.ringer.rung(queue_name(bell.device, Lane.INTERACTIVE))
     ):
@@ -215,17 +321,17 @@ def _running(child: Child, micro_batch: MicroBatch) -> Running:
     return running
 
 
-def _mark(child: Child, jobs: tuple[PreparedJob, ...], deadline_s: float) -> None:
-    workers.mark(child.engine, child.identity.id, [prepared.job.id for prepared in jobs], deadline_s)
+def _mark(child: Child, jobs: tuple[PreparedJob, ...], deadline_s: float) -> frozenset[UUID]:
+    return workers.mark(child.engine, child.identity.id, [prepared.job.id for prepared in jobs], deadline_s)
 
 
 def _fail_to_load(
     child: Child, version: ModelVersion, lane: Lane, message: str, report: DrainReport
 ) -> DrainReport:
     """Each job learns why, and comes back after its own backoff: another worker, or a later load, may do."""
-    window = window_size(version.spec.max_batch_items)
-    while claimed := claim(child.engine, child.identity, version, lane, window):
-        failed = Failed("model_load_failed", message, retryable=True)
+    window = window_for(lane, None, 1.0, Caps(version.spec.max_batch_items))
+    failed = Failed("model_load_failed", message, retryable=True)
+    while claimed := claim(child.engine, child.identity, version, lane, window).jobs:
         finish(child, [Outcome(job, failed) for job in claimed])
         report.jobs += len(claimed)
     report.ended = "load_failed"

@@ -15,6 +15,7 @@ from app.domain.ids import new_uuid
 from app.domain.stages import WorkerIdentity
 from app.settings import Worker as WorkerSettings
 from workers.drainflag import DrainFlag
+from workers.siblings import Siblings
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Slot:
     number: int
     children: int
     flag: DrainFlag
+    siblings: Siblings
 
     def identity(self, settings: WorkerSettings, device: str) -> WorkerIdentity:
         """Who the process in this slot is, from now on."""

@@ -42,12 +42,12 @@ def settle(
 def _settlement(outcome: Outcome, jitter: Callable[[], float]) -> Settlement:
     job, verdict = outcome.job, outcome.verdict
     status, kind, charge = JobStatus.QUEUED, AttemptOutcome.RELEASED, 0
-    output = error = code = reason = None
+    output = error = code = reason = file = None
     delay_s = 0.0
     match verdict:
         case Succeeded():
             status, kind, charge = JobStatus.SUCCEEDED, AttemptOutcome.SUCCEEDED, 1
-            output = verdict.output.decode()
+            output, file = verdict.output.decode(), verdict.file
         case Canceled():
             status, kind = JobStatus.CANCELED, AttemptOutcome.CANCELED
         case Released():
@@ -77,4 +77,5 @@ def _settlement(outcome: Outcome, jitter: Callable[[], float]) -> Settlement:
         units=outcome.units or None,
         run_s=outcome.run_s,
         device_s=outcome.device_s,
+        file=file,
     )

@@ -64,6 +64,7 @@ _CODES = (
         "No such file",
         "There is no file with this id, or it is not yours, or it has expired.",
     ),
+    ErrorCode("batch_not_found", 404, "No such batch", "There is no batch with this id, or it is not yours."),
     ErrorCode("method_not_allowed", 405, "Method not allowed", "The Allow header says which methods are."),
     ErrorCode(
         "idempotency_in_flight",
@@ -75,6 +76,13 @@ _CODES = (
     ErrorCode("job_erased", 409, "Job erased", "The job's input was erased, so it can't run again."),
     ErrorCode("job_gone", 409, "Job gone", "The job that this key made is past its retention."),
     ErrorCode("file_gone", 409, "File gone", "The file that this key made was deleted, or has expired."),
+    ErrorCode("batch_not_ended", 409, "Batch not ended", "This needs a batch that has ended."),
+    ErrorCode(
+        "nothing_to_retry",
+        409,
+        "Nothing to retry",
+        "Every job of the batch succeeded, or it never had one: there is nothing to run again.",
+    ),
     ErrorCode("version_gone", 409, "Version gone", "The job's model version is no longer registered."),
     ErrorCode(
         "too_many_endpoints",

@@ -92,5 +92,6 @@ def retry(principal: Principal, job_id: str) -> Response:
 )
 def erase(principal: Principal, job_id: str) -> Response:
     """Erase what a finished job held."""
-    row = control.erase(services().engine, principal, control.parse_job_id(job_id))
+    parts = services()
+    row = control.erase(parts.engine, parts.storage, principal, control.parse_job_id(job_id))
     return json_answer(view.job(row, base_url()))

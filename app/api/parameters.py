@@ -3,6 +3,7 @@
 from enum import StrEnum
 
 from app.api.operation import Parameter
+from app.domain.batch_states import BatchStatus
 from app.domain.delivery import DeliveryStatus, Event
 from app.domain.states import JobStatus
 from app.intake.file_request import MAX_FILES, Order, Purpose
@@ -19,6 +20,9 @@ DELIVERY_ID = Parameter(
     {"type": "string", "pattern": "^dlv_[0-9a-f]{32}$"},
 )
 FILE_ID = Parameter("file_id", "path", "The file's id.", {"type": "string", "pattern": "^file_[0-9a-f]{32}$"})
+BATCH_ID = Parameter(
+    "batch_id", "path", "The batch's id.", {"type": "string", "pattern": "^batch_[0-9a-f]{32}$"}
+)
 RANGE = Parameter(
     "Range",
     "header",
@@ -60,6 +64,7 @@ BODY_ERRORS = (
     "unsupported_media_type",
 )
 ACCEPTED_HEADERS = ("Location", "Retry-After", "Preference-Applied", "Idempotent-Replayed")
+MADE_HEADERS = ("Location", "Idempotent-Replayed")
 ENDED_HEADERS = ("Location", "Preference-Applied", "Idempotent-Replayed")
 
 _MOMENT = {"type": "string", "format": "date-time"}
@@ -69,6 +74,21 @@ _LIMIT = Parameter(
     "The size of a page.",
     {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
 )
+
+_METADATA = Parameter(
+    "metadata",
+    "query",
+    "Only those with all of these, 16 at most: `metadata[key]=value`.",
+    {"type": "object", "additionalProperties": True},
+    {"style": "deepObject", "explode": True},
+)
+
+
+def _made_when(nouns: str) -> tuple[Parameter, Parameter]:
+    return (
+        Parameter("created_after", "query", f"Only {nouns} made later than this.", _MOMENT),
+        Parameter("created_before", "query", f"Only {nouns} made earlier than this.", _MOMENT),
+    )
 
 
 def _after(id: Parameter) -> Parameter:
@@ -87,15 +107,16 @@ LIST_JOBS = (
     Parameter(
         "model", "query", "Only this model: `name`, or `name@version`.", {"type": "string", "minLength": 1}
     ),
-    Parameter("created_after", "query", "Only jobs made later than this.", _MOMENT),
-    Parameter("created_before", "query", "Only jobs made earlier than this.", _MOMENT),
-    Parameter(
-        "metadata",
-        "query",
-        "Only jobs with all of these, 16 at most: `metadata[key]=value`.",
-        {"type": "object", "additionalProperties": True},
-        {"style": "deepObject", "explode": True},
-    ),
+    Parameter("batch_id", "query", "Only jobs of this batch.", BATCH_ID.schema),
+    *_made_when("jobs"),
+    _METADATA,
+)
+LIST_BATCHES = (
+    _LIMIT,
+    _after(BATCH_ID),
+    _one_of("status", BatchStatus),
+    *_made_when("batches"),
+    _METADATA,
 )
 LIST_FILES = (
     Parameter(
@@ -121,19 +142,18 @@ LIST_DELIVERIES = (
     Parameter("endpoint_id", "query", "Only those for this endpoint.", ENDPOINT_ID.schema),
     Parameter("job_id", "query", "Only those that tell of this job.", JOB_ID.schema),
     _one_of("event", Event),
-    Parameter("created_after", "query", "Only deliveries made later than this.", _MOMENT),
-    Parameter("created_before", "query", "Only deliveries made earlier than this.", _MOMENT),
+    *_made_when("deliveries"),
 )
 
 HEADERS = {
-    "Location": "Where the job or the webhook endpoint is.",
+    "Location": "Where what was made is.",
     "Retry-After": "Seconds after which to look again.",
     "Preference-Applied": "`wait=N` if the answer was held.",
-    "Idempotent-Replayed": "`true` if an earlier request with this key made the job.",
+    "Idempotent-Replayed": "`true` if an earlier request with this key made it.",
     "X-Request-Id": "The request's id: yours, or a new one.",
     "WWW-Authenticate": "How to authenticate.",
     "Accept-Ranges": "`bytes`: parts can be asked for.",
-    "Cache-Control": "`private, no-cache`: keep it if you like, and ask with its `ETag`.",
+    "Cache-Control": "Of a file: `private, no-cache`, keep it if you like, and ask with its `ETag`.",
     "Content-Disposition": "`attachment`, with the file's name.",
     "Content-Range": "Which part it is, and of how much.",
     "ETag": "The content's SHA-256, in quotes.",

@@ -189,14 +189,16 @@ class WebhookDelivery(_Shape):
     id: str = Field(pattern=r"^dlv_[0-9a-f]{32}$")
     object: Literal["webhook_delivery"]
     event: str
-    endpoint_id: str | None = Field(description="Null if the URL was given with the job.")
+    endpoint_id: str | None = Field(description="Null if the URL was given with the job or the batch.")
     url: str = Field(description="As it was when the event happened.")
-    job_id: str | None
+    job_id: str | None = Field(description="Null unless it tells of a job.")
+    batch_id: str | None = Field(description="Null unless it tells of a batch.")
     status: Literal["pending", "sending", "delivered", "failed", "canceled"]
     next_attempt_at: datetime | None = Field(description="Null unless `pending`.")
     attempts: list[WebhookAttempt] | None = Field(description="Oldest first; null in lists.")
     error: str | None = Field(
-        description="Null unless `failed`: the last attempt's error, `endpoint_disabled` or `job_gone`."
+        description="Null unless `failed`: the last attempt's error, `endpoint_disabled`, `job_gone` or "
+        "`batch_gone`."
     )
     created_at: datetime
     completed_at: datetime | None
@@ -307,7 +309,7 @@ class File(_Shape):
     created_at: int = Field(description="Unix seconds.")
     expires_at: int | None = Field(description="Unix seconds. Null: it is kept until it is deleted.")
     filename: str
-    purpose: Literal["batch", "batch_output"]
+    purpose: Literal["batch", "vision", "user_data", "batch_output", "job_output"]
     status: Literal["processed"] = Field(description="Always: there is no file before it is whole.")
     status_details: None
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Of its content, in hex.")
@@ -329,6 +331,113 @@ class FileDeleted(_Shape):
     id: str = Field(pattern=r"^file_[0-9a-f]{32}$")
     object: Literal["file"]
     deleted: Literal[True]
+
+
+class BatchError(_Shape):
+    """What is wrong with a line."""
+
+    code: str
+    line: int | None = Field(description="Counted from 1. Null: it is the file as a whole.")
+    message: str
+    param: str | None = Field(description="Where in the line.")
+
+
+class BatchErrors(_Shape):
+    """The first wrong lines: 1,000 at most, 10 in lists. The error file has all of them."""
+
+    object: Literal["list"]
+    data: list[BatchError]
+
+
+class BatchRequestCounts(_Shape):
+    """Jobs. `failed` is whatever ended otherwise: at the end, with `completed`, it is the total."""
+
+    total: int
+    completed: int
+    failed: int
+
+
+class BatchCounts(_Shape):
+    """Jobs, by what became of them. Of one instant: they sum up to the total."""
+
+    queued: int
+    running: int
+    succeeded: int
+    errored: int
+    canceled: int
+    expired: int
+
+
+class BatchProgress(_Shape):
+    """How far it is."""
+
+    fraction: float = Field(ge=0, le=1)
+    rate_per_s: float | None = Field(description="Jobs that ended a second, lately. Null unless it runs.")
+    eta_s: float | None = Field(description="Seconds until the rest is done at this rate.")
+
+
+class BatchUrls(_Shape):
+    """Where to go from here."""
+
+    get: str
+    cancel: str
+    retry: str
+    results: str
+
+
+class Batch(_Shape):
+    """A batch: OpenAI's members, and ours from `counts` on. Times are Unix seconds."""
+
+    id: str = Field(pattern=r"^batch_[0-9a-f]{32}$")
+    object: Literal["batch"]
+    endpoint: Literal["/v1/jobs", "/v1/embeddings"]
+    errors: BatchErrors | None
+    input_file_id: str = Field(
+        pattern=r"^(file_[0-9a-f]{32})?$",
+        description="Of a retry, empty until what runs again is gathered.",
+    )
+    completion_window: str
+    status: Literal[
+        "validating",
+        "failed",
+        "in_progress",
+        "finalizing",
+        "completed",
+        "expired",
+        "cancelling",
+        "cancelled",
+    ]
+    output_file_id: str | None = Field(description="The lines of jobs that succeeded.")
+    error_file_id: str | None = Field(description="The lines of all others, the wrong ones among them.")
+    created_at: int
+    in_progress_at: int | None
+    expires_at: int
+    finalizing_at: int | None
+    completed_at: int | None
+    failed_at: int | None
+    expired_at: int | None
+    cancelling_at: int | None
+    cancelled_at: int | None
+    request_counts: BatchRequestCounts
+    metadata: dict[str, str]
+    counts: BatchCounts
+    progress: BatchProgress
+    on_invalid: Literal["fail", "skip"]
+    invalid: int = Field(description="How many lines are wrong.")
+    dry_run: bool
+    estimate: dict[str, Any] | None = Field(description="What it would take, of a dry run.")
+    retry_of: str | None
+    urls: BatchUrls
+
+
+class BatchList(_Shape):
+    """A page of batches, newest first. The next one begins `after` the last id."""
+
+    object: Literal["list"]
+    data: list[Batch]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
 
 
 class FieldProblem(_Shape):

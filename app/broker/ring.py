@@ -73,6 +73,14 @@ if redis.call('SREM', KEYS[1], ARGV[1]) == 1 then return false end
 return redis.call('LPOP', KEYS[2])
 """
 
+# Who was awake and heard bells by `hear` stops doing so, unless one rang since.
+# KEYS: unanswered bells, flag. ARGV: the bell's key.
+_LEAVE_OFF = """
+if redis.call('SISMEMBER', KEYS[1], ARGV[1]) == 1 then return 0 end
+redis.call('DEL', KEYS[2])
+return 1
+"""
+
 
 def doorbell_for(version: ModelVersion, lane: Lane, slice_s: float = 5.0) -> Doorbell:
     """The bell for this version and lane.
@@ -99,6 +107,7 @@ class Ringer:
         self._push = client.register_script(_RING)
         self._stay = client.register_script(_STAY)
         self._leave = client.register_script(_LEAVE)
+        self._leave_off = client.register_script(_LEAVE_OFF)
 
     def ring(self, bell: Bell) -> bool:
         """Publish one message, unless one is already waiting. False if Redis can't be reached."""
@@ -137,6 +146,17 @@ class Ringer:
                 pipe.execute()
 
         self._redis.attempt(take_down)
+
+    def hear(self, bell: Bell) -> None:
+        """As `clear`, for who goes on to ask `rung` and ends with `leave_off`. The flag stands meanwhile,
+        which spares messages that nobody needs.
+        """
+        self._redis.attempt(lambda client: client.srem(_rung(bell.queue), bell.key))
+
+    def leave_off(self, bell: Bell) -> bool:
+        """Take the flag down, so that the next bell sends a message. False if one rang since `hear`."""
+        keys = [_rung(bell.queue), _flag(bell)]
+        return self._redis.attempt(lambda _: self._leave_off(keys, [bell.key])) != 0
 
     def rung(self, queue: str) -> bool:
         """Whether a bell of this queue rang and nobody has begun to answer it."""

@@ -16,7 +16,7 @@ from app.settings import Settings
 @as_json
 @operator_command
 def doctor(settings: Settings, as_json: bool) -> None:
-    """Check that every job and every webhook delivery is in exactly one place. Exit code 1 if not."""
+    """Check that every job and every webhook delivery is in exactly one place, and every batch's counts."""
     report = conservation.check(make_engine(settings.database_url))
     if as_json:
         click.echo(json.dumps({"ok": not report.violations, **asdict(report)}))
@@ -25,6 +25,6 @@ def doctor(settings: Settings, as_json: bool) -> None:
         click.echo(f"{counts}")
         for violation in report.violations:
             click.echo(f"{violation.id}: {violation.problem} {list(violation.places)}", err=True)
-        verdict = "every job and every delivery is in exactly one place"
+        verdict = "every job and delivery is in exactly one place, and every batch's counts are right"
         click.echo(f"{len(report.violations)} violations" if report.violations else f"ok: {verdict}")
     sys.exit(1 if report.violations else 0)

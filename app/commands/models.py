@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from app.commands.common import as_json, operator_command, show
+from app.commands.tune import tune
 from app.db import models as sql
 from app.db.engine import make_engine
 from app.errors import HeadraceError, NotFound
@@ -54,12 +55,34 @@ def list_models(settings: Settings, as_json: bool) -> None:
             "current": row.current,
             "device": version.spec.device.value,
             "max_batch_items": version.spec.max_batch_items,
+            "variant": version.spec.variant,
             "source": version.spec.source,
             "created_at": row.created_at,
         }
         for version, row in sql.list_all(make_engine(settings.database_url))
     ]
-    show(rows, ["model", "version", "current", "device", "max_batch_items", "source"], as_json=as_json)
+    show(
+        rows,
+        ["model", "version", "current", "device", "variant", "max_batch_items", "source"],
+        as_json=as_json,
+    )
+
+
+@models.command()
+@click.argument("model", metavar="NAME@VERSION")
+@operator_command
+def use(settings: Settings, model: str) -> None:
+    """Make a registered version the current one: requests that name no version get it from now on."""
+    name, _, version = model.partition("@")
+    engine = make_engine(settings.database_url)
+    found = sql.find(engine, name, version or None)
+    if found is None:
+        raise NotFound("model_not_found", f"there is no model {model}")
+    sql.make_current(engine, name, found.id)
+    click.echo(f"{name} is {name}@{found.spec.version} from now on")
+
+
+models.add_command(tune)
 
 
 @models.command("show")

@@ -22,12 +22,13 @@ _DEADLOCK = "40P01"
 # These say that nothing was written. Other errors of a server that went away leave it open.
 _TURNED_BACK = {LOCK_NOT_AVAILABLE, _DEADLOCK}
 
-# Rows travel as two JSON arrays, which cost the client and the server a fraction of an array per column. Inputs
-# have one of their own, whose elements come out to the letter; what `json_to_recordset` reads, it unescapes.
+# Rows travel as two JSON arrays, which cost the client and the server a fraction of an array per column.
+# Inputs have one of their own, whose elements come out to the letter; what `json_to_recordset` reads, it
+# unescapes.
 #
-# Whoever holds a key back (its first request has not committed yet) holds back this whole statement. So a group
-# is patient for a moment only; then each of its jobs is written alone, with all the patience there is. Keys are
-# locked in one order, so that no two groups wait for each other.
+# Whoever holds a key back (its first request has not committed yet) holds back this whole statement. So a
+# group is patient for a moment only; then each of its jobs is written alone, with all the patience there is.
+# Keys are locked in one order, so that no two groups wait for each other.
 _ACCEPT = text(
     """
     WITH patience AS MATERIALIZED (

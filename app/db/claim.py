@@ -1,12 +1,14 @@
 """The SQL of claim: ready → leases, with a fencing epoch, in one statement."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import Engine, text
 
 from app.db.engine import connect
 from app.db.outbox import tell_of_jobs
-from app.domain.lanes import Lane
+from app.domain.lanes import Lane, Priority
 from app.domain.retry import RetryPolicy
 from app.domain.stages import ClaimedJob
 
@@ -17,12 +19,19 @@ _CLAIM = text(
     f"""
     WITH alive AS MATERIALIZED (
         SELECT id FROM workers WHERE id = :worker_id AND state = 'ready'
+    ), waiting AS MATERIALIZED (
+        SELECT count(*) AS jobs FROM (
+            SELECT FROM job_ready
+             WHERE version_id = :version_id AND lane = :lane AND expires_at > now()
+             LIMIT CAST(:most AS bigint) * CAST(:sharers AS bigint) + 1
+        ) few
     ), picked AS MATERIALIZED (
         SELECT job_id FROM job_ready
          WHERE version_id = :version_id AND lane = :lane AND expires_at > now()
            AND EXISTS (SELECT FROM alive)
          ORDER BY priority, rank, job_id
-         LIMIT :window
+         LIMIT (SELECT greatest(CAST(:least AS bigint), least(:most, (jobs + :sharers - 1) / :sharers))
+                  FROM waiting)
            FOR UPDATE SKIP LOCKED
     ), taken AS (
         DELETE FROM job_ready r USING picked p WHERE r.job_id = p.job_id RETURNING r.*
@@ -44,22 +53,41 @@ _CLAIM = text(
                batch_deadline_at = now() + make_interval(secs => :budget_s)
          WHERE id = :worker_id AND EXISTS (SELECT FROM leased)
     )
-    SELECT l.job_id, l.epoch, l.attempt, l.crashes, l.batch_cap,
+    SELECT l.job_id, l.epoch, l.attempt, l.crashes, l.batch_cap, l.priority, w.jobs AS waiting,
            l.job_id = ANY (ARRAY(SELECT job_id FROM told)) AS told,
-           j.input, j.execution_timeout_s, j.max_attempts, j.initial_delay_ms, j.max_delay_ms
+           j.tenant_id, j.input, j.execution_timeout_s, j.max_attempts, j.initial_delay_ms,
+           j.max_delay_ms
       FROM leased l
+     CROSS JOIN waiting w
      CROSS JOIN LATERAL (SELECT * FROM jobs WHERE id = l.job_id OFFSET 0) j
      ORDER BY l.priority, l.rank, l.job_id
     """
 )
 
 
-def claim(
-    engine: Engine, worker_id: UUID, version_id: int, lane: Lane, window: int, budget_s: float
-) -> list[ClaimedJob]:
-    """Lease up to `window` jobs to the worker, most urgent first. Fewer than `window`: no more is ready.
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What one claim took, most urgent first, and whether it left something for others."""
 
-    `budget_s` is how long preparing the window may take before the worker counts as stuck.
+    jobs: Sequence[ClaimedJob]
+    more: bool
+
+
+def claim(
+    engine: Engine,
+    worker_id: UUID,
+    version_id: int,
+    lane: Lane,
+    most: int,
+    budget_s: float,
+    *,
+    least: int | None = None,
+    sharers: int = 1,
+) -> Claimed:
+    """Lease jobs to the worker, most urgent first: `1/sharers` of what is ready, but at least `least`
+    (`most` by default) and at most `most`.
+
+    `budget_s` is how long preparing them may take before the worker counts as stuck.
     """
     with connect(engine) as connection:
         rows = connection.execute(
@@ -68,11 +96,13 @@ def claim(
                 "worker_id": worker_id,
                 "version_id": version_id,
                 "lane": int(lane),
-                "window": window,
+                "most": most,
+                "least": most if least is None else least,
+                "sharers": sharers,
                 "budget_s": budget_s,
             },
         ).all()
-    return [
+    jobs = [
         ClaimedJob(
             id=row.job_id,
             epoch=row.epoch,
@@ -83,6 +113,9 @@ def claim(
             execution_timeout_s=row.execution_timeout_s,
             retry=RetryPolicy(row.max_attempts, row.initial_delay_ms, row.max_delay_ms),
             told=row.told,
+            priority=Priority(row.priority),
+            tenant_id=row.tenant_id,
         )
         for row in rows
     ]
+    return Claimed(jobs, bool(rows) and rows[0].waiting > len(rows))

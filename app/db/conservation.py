@@ -1,6 +1,7 @@
 """The conservation law: every job is in exactly one of ready, deferred, leases, results.
 
-Likewise every webhook delivery is in exactly one of queue, leases, results.
+Likewise every webhook delivery is in exactly one of queue, leases, results. And what a batch's tallies say
+is what its jobs' results say.
 
 One statement is one snapshot, so the law can be checked while the system works.
 """
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine, text
 
 from app.db.engine import transaction
+from app.db.tally import batch_of
 
 _COUNTS = text(
     """
@@ -66,11 +68,51 @@ _UNEXPLAINED = text(
      LIMIT :limit
     """
 )
+_BATCH_VIOLATIONS = text(
+    f"""
+    WITH told AS (
+        SELECT batch_id, sum(succeeded) AS succeeded, sum(failed) AS failed, sum(canceled) AS canceled,
+               sum(expired) AS expired
+          FROM batch_tallies GROUP BY batch_id
+    ), found AS (
+        SELECT {batch_of("job_id")} AS batch_id,
+               count(*) FILTER (WHERE status = 'succeeded') AS succeeded,
+               count(*) FILTER (WHERE status = 'failed') AS failed,
+               count(*) FILTER (WHERE status = 'canceled') AS canceled,
+               count(*) FILTER (WHERE status = 'expired') AS expired
+          FROM job_results r
+         WHERE EXISTS (SELECT FROM batches b WHERE b.id = {batch_of("r.job_id")}) GROUP BY 1
+    ), made AS (
+        SELECT batch_id, count(*) AS jobs FROM jobs WHERE batch_id IS NOT NULL GROUP BY batch_id
+    ), judged AS (
+        SELECT b.id, b.total, b.ingested, coalesce(m.jobs, 0) AS jobs,
+               coalesce(t.succeeded + t.failed + t.canceled + t.expired, 0) AS ended,
+               (coalesce(t.succeeded, 0), coalesce(t.failed, 0), coalesce(t.canceled, 0),
+                coalesce(t.expired, 0))
+               IS DISTINCT FROM
+               (coalesce(f.succeeded, 0), coalesce(f.failed, 0), coalesce(f.canceled, 0),
+                coalesce(f.expired, 0)) AS differ,
+               b.status IN ('completed', 'failed', 'expired', 'cancelled') AS over
+          FROM batches b
+          LEFT JOIN told t ON t.batch_id = b.id
+          LEFT JOIN found f ON f.batch_id = b.id
+          LEFT JOIN made m ON m.batch_id = b.id
+    )
+    SELECT id, ARRAY['batch_tallies'] AS places,
+           CASE WHEN differ THEN 'batch: its tallies are not what its results say'
+                WHEN ended > coalesce(total, 0) THEN 'batch: more jobs ended than it has'
+                WHEN jobs <> ingested THEN 'batch: it has other jobs than were made of its file'
+                ELSE 'batch: it is over, and jobs of it are not' END AS problem
+      FROM judged
+     WHERE differ OR ended > coalesce(total, 0) OR jobs <> ingested OR over AND ended <> coalesce(total, 0)
+     LIMIT :limit
+    """
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One job, or one webhook delivery, that breaks the law."""
+    """One job, webhook delivery or batch that breaks the law."""
 
     id: str
     places: tuple[str, ...]
@@ -95,5 +137,6 @@ def check(engine: Engine, limit: int = 100) -> Report:
             *connection.execute(_VIOLATIONS, {"limit": limit}),
             *connection.execute(_UNEXPLAINED, {"limit": limit}),
             *connection.execute(_DELIVERY_VIOLATIONS, {"limit": limit}),
+            *connection.execute(_BATCH_VIOLATIONS, {"limit": limit}),
         ]
     return Report(counts, tuple(Violation(str(row.id), tuple(row.places), row.problem) for row in rows))

@@ -61,7 +61,7 @@ _CLAIM = text(
     -- After the first, in the order of `ClaimedDelivery`.
     SELECT reached.target AS reached, l.delivery_id AS id, l.epoch, l.attempt, l.target, d.tenant_id,
            l.endpoint_id, w.status AS endpoint_status, coalesce(w.url, d.url) AS url, d.event, d.job_id,
-           d.payload, d.created_at,
+           d.batch_id, d.payload, d.created_at,
            CASE WHEN l.endpoint_id IS NULL THEN t.webhook_secret ELSE w.secret END AS secret,
            CASE WHEN l.endpoint_id IS NULL AND t.previous_webhook_secret_expires_at > {NOW}
                 THEN t.previous_webhook_secret
@@ -169,6 +169,7 @@ class ClaimedDelivery:
     url: str
     event: str
     job_id: UUID | None
+    batch_id: UUID | None
     payload: Any
     created_at: datetime
     secret: str | None

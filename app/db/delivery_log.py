@@ -15,7 +15,7 @@ from app.domain.delivery import DeliveryStatus
 from app.domain.ids import boundary
 
 _COLUMNS = """
-    d.id, d.tenant_id, d.endpoint_id, d.url, d.event, d.job_id, d.created_at,
+    d.id, d.tenant_id, d.endpoint_id, d.url, d.event, d.job_id, d.batch_id, d.created_at,
     CASE WHEN res.delivery_id IS NOT NULL THEN res.status
          WHEN l.delivery_id IS NOT NULL THEN 'sending'
          ELSE 'pending' END AS status,

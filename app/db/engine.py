@@ -1,10 +1,11 @@
 """The engine: one pool per process, short timeouts, and Postgres's own errors turned into ours."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import orjson
+import psycopg
 from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
@@ -27,6 +28,9 @@ _LOOKUPS_ONLY = (
     " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_bitmapscan=off"
     " -c enable_hashjoin=off -c enable_mergejoin=off"
 )
+
+
+_COPY_BYTES = 256 * 1024
 
 
 def make_engine(
@@ -96,6 +100,32 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         connection = connection.execution_options(isolation_level="READ COMMITTED")
         with connection.begin():
             yield connection
+
+
+def copy_in(connection: Connection, statement: str, rows: Iterable[str]) -> None:
+    """Run `COPY … FROM STDIN` with these rows, each in COPY's text format without its newline."""
+    cursor = connection.connection.cursor()
+    try:
+        with cursor.copy(statement) as copy:
+            for part in _parts(rows):
+                copy.write(part)
+    except psycopg.OperationalError as error:
+        raise Unavailable("the database is not reachable") from error
+    finally:
+        cursor.close()
+
+
+def _parts(rows: Iterable[str]) -> Iterator[bytes]:
+    held: list[str] = []
+    size = 0
+    for row in rows:
+        held.append(row)
+        size += len(row)
+        if size > _COPY_BYTES:
+            yield ("\n".join(held) + "\n").encode()
+            held, size = [], 0
+    if held:
+        yield ("\n".join(held) + "\n").encode()
 
 
 @contextmanager

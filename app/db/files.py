@@ -4,16 +4,17 @@ An object is written down as stray before it is written, and again by the statem
 So whoever is killed in between leaves a row that says what to remove, and nobody has to search the storage.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from app.db.accept import FIRST_ANSWER, IdempotencyKey, Repeated
 from app.db.engine import connect, transaction
+from app.domain.ids import format_id
 from app.errors import Unavailable
 
 UPLOAD_HOURS = 24
@@ -67,6 +68,15 @@ _KEEP = text(
     """
 )
 _GET = text(f"SELECT {_COLUMNS} FROM files WHERE id = :id AND tenant_id = :tenant_id AND {_LIVE}")
+# LATERAL … OFFSET 0: one look-up by key for each, however the planner reckons.
+_THOSE_THERE = text(
+    f"""
+    SELECT f.* FROM unnest(CAST(:tenant_ids AS integer[]), CAST(:ids AS uuid[])) AS wanted (tenant_id, id)
+     CROSS JOIN LATERAL (
+        SELECT {_COLUMNS} FROM files
+         WHERE id = wanted.id AND tenant_id = wanted.tenant_id AND {_LIVE} OFFSET 0) f
+    """
+)
 _LIST = """
     SELECT {columns} FROM files
      WHERE tenant_id = :tenant_id AND {live}
@@ -86,6 +96,16 @@ _DELETE = text(
     f"""
     WITH gone AS (
         DELETE FROM files WHERE id = :id AND tenant_id = :tenant_id AND {_LIVE} RETURNING id, tenant_id
+    )
+    {_STRAYS}
+    """
+)
+_DELETE_OUTPUT = text(
+    f"""
+    WITH gone AS (
+        DELETE FROM files
+         WHERE id = :id AND tenant_id = :tenant_id AND purpose = 'job_output' AND filename = :filename
+        RETURNING id, tenant_id
     )
     {_STRAYS}
     """
@@ -125,6 +145,11 @@ def object_key(tenant_id: int, file_id: UUID) -> str:
     return f"files/{tenant_id}/{file_id.hex}"
 
 
+def output_name(job_id: UUID) -> str:
+    """What the file of a job's output is called. Nobody else's file with its purpose has this name."""
+    return f"{format_id('job', job_id)}.json"
+
+
 def announce(engine: Engine, key: str) -> None:
     """Write down that an object is about to be written."""
     with connect(engine) as connection:
@@ -151,23 +176,13 @@ def insert(
     None, and nothing written, if the tenant's files would take more than `quota`. Raises `Unavailable` if
     writing the object took so long that it may be gone.
     """
-    parameters = {
-        "id": new.id,
-        "object_key": object_key(new.tenant_id, new.id),
-        "tenant_id": new.tenant_id,
-        "purpose": new.purpose,
-        "filename": new.filename,
-        "bytes": new.size,
-        "sha256": new.sha256,
-        "expires_at": new.expires_at,
-        "expires_after_s": new.expires_after_s,
-        "batch_id": new.batch_id,
-    }
+    parameters: dict[str, Any] = {"tenant_id": new.tenant_id}
     with transaction(engine) as connection:
         connection.execute(_ONE_AT_A_TIME, parameters)
         if idempotency is not None:
             keyed = {
                 **parameters,
+                "id": new.id,
                 "endpoint": idempotency.endpoint,
                 "key": idempotency.key,
                 "fingerprint": idempotency.fingerprint,
@@ -181,16 +196,42 @@ def insert(
                 return None
         if idempotency is not None:
             connection.execute(_REMEMBER, keyed)
-        row = connection.execute(_KEEP, parameters).one_or_none()
-        if row is None:
-            raise Unavailable(f"writing the file took more than {UPLOAD_HOURS} hours")
-        return row
+        return keep(connection, new)
+
+
+def keep(connection: Connection, new: NewFile) -> Any:
+    """Make the object a file, as a part of a transaction. Returns its row. Raises as `insert`."""
+    parameters = {
+        "id": new.id,
+        "object_key": object_key(new.tenant_id, new.id),
+        "tenant_id": new.tenant_id,
+        "purpose": new.purpose,
+        "filename": new.filename,
+        "bytes": new.size,
+        "sha256": new.sha256,
+        "expires_at": new.expires_at,
+        "expires_after_s": new.expires_after_s,
+        "batch_id": new.batch_id,
+    }
+    row = connection.execute(_KEEP, parameters).one_or_none()
+    if row is None:
+        raise Unavailable(f"writing the file took more than {UPLOAD_HOURS} hours")
+    return row
 
 
 def get(engine: Engine, tenant_id: int, file_id: UUID) -> Any | None:
     """The file's row, or None if this tenant has no such file, or not any more."""
     with connect(engine) as connection:
         return connection.execute(_GET, {"id": file_id, "tenant_id": tenant_id}).one_or_none()
+
+
+def those_there(engine: Engine, wanted: Iterable[tuple[int, UUID]]) -> dict[tuple[int, UUID], Any]:
+    """Rows as `get` gives them, by tenant and id, of those that are there."""
+    pairs = list(wanted)
+    parameters = {"tenant_ids": [tenant for tenant, _ in pairs], "ids": [file_id for _, file_id in pairs]}
+    with connect(engine) as connection:
+        rows = connection.execute(_THOSE_THERE, parameters).all()
+    return {(row.tenant_id, row.id): row for row in rows}
 
 
 def list_page(
@@ -213,6 +254,13 @@ def delete(engine: Engine, tenant_id: int, file_id: UUID) -> str | None:
     with connect(engine) as connection:
         key = connection.execute(_DELETE, {"id": file_id, "tenant_id": tenant_id}).scalar_one_or_none()
         return None if key is None else str(key)
+
+
+def delete_output(connection: Connection, tenant_id: int, file_id: UUID, job_id: UUID) -> str | None:
+    """Delete the file if it is this job's output. Returns its object's key, which is stray now."""
+    parameters = {"id": file_id, "tenant_id": tenant_id, "filename": output_name(job_id)}
+    key = connection.execute(_DELETE_OUTPUT, parameters).scalar_one_or_none()
+    return None if key is None else str(key)
 
 
 def expire(engine: Engine, limit: int = 1000) -> int:

@@ -10,6 +10,7 @@ import orjson
 from sqlalchemy import Engine, text
 
 from app.db.engine import connect
+from app.domain.ids import MOST_ITEMS, item_uuid
 from app.domain.states import JobStatus
 
 _COLUMNS = """
@@ -85,6 +86,7 @@ class JobFilter:
     status: JobStatus | None = None
     model: str | None = None
     version: str | None = None
+    batch_id: UUID | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
     metadata: dict[str, str] = field(default_factory=dict)
@@ -137,6 +139,11 @@ def list_jobs(engine: Engine, where: JobFilter) -> Sequence[Any]:
     if where.version is not None:
         conditions.append("v.version = :version")
         parameters["version"] = where.version
+    if where.batch_id is not None:
+        # A batch's jobs are one range of ids. Any other job's id is outside of it.
+        conditions.append("j.id > :batch_id AND j.id <= :last_of_batch")
+        parameters["batch_id"] = where.batch_id
+        parameters["last_of_batch"] = item_uuid(where.batch_id, MOST_ITEMS)
     if where.created_after is not None:
         conditions.append("j.created_at > :created_after")
         parameters["created_after"] = where.created_after

@@ -11,19 +11,21 @@ from app.domain.model import ModelSpec, ModelVersion
 
 VERSION_COLUMNS = """v.id, v.model, v.version, v.source, v.source_sha256, v.device, v.unit,
            v.max_batch_items, v.max_batch_units, v.execution_timeout_s, v.memory_mb,
-           v.input_schema, v.output_schema, v.description"""
+           v.input_schema, v.output_schema, v.description, v.variant"""
 
-_REGISTER = text(
-    """
-    WITH inserted AS (
+_INSERT = """
         INSERT INTO model_versions (model, version, source, source_sha256, device, unit,
                                     max_batch_items, max_batch_units, execution_timeout_s,
-                                    memory_mb, input_schema, output_schema, description)
+                                    memory_mb, input_schema, output_schema, description, variant)
         VALUES (:model, :version, :source, :source_sha256, :device, :unit, :max_batch_items,
                 :max_batch_units, :execution_timeout_s, :memory_mb,
-                CAST(:input_schema AS json), CAST(:output_schema AS json), :description)
+                CAST(:input_schema AS json), CAST(:output_schema AS json), :description, :variant)
         ON CONFLICT (model, version) DO NOTHING
-        RETURNING id
+        RETURNING id"""
+_ADD = text(_INSERT)
+_REGISTER = text(
+    f"""
+    WITH inserted AS ({_INSERT}
     )
     INSERT INTO models (name, current_version_id) SELECT :model, id FROM inserted
     ON CONFLICT (name) DO UPDATE
@@ -48,7 +50,7 @@ _REPLACE = text(
            max_batch_items = :max_batch_items, max_batch_units = :max_batch_units,
            execution_timeout_s = :execution_timeout_s, memory_mb = :memory_mb,
            input_schema = CAST(:input_schema AS json), output_schema = CAST(:output_schema AS json),
-           description = :description
+           description = :description, variant = :variant
      WHERE id = :id
     """
 )
@@ -72,6 +74,12 @@ def register(engine: Engine, spec: ModelSpec) -> bool:
     """Insert the version and make it the current one. False, and nothing changed, if it exists already."""
     with connect(engine) as connection:
         return connection.execute(_REGISTER, _parameters(spec)).one_or_none() is not None
+
+
+def add(engine: Engine, spec: ModelSpec) -> bool:
+    """Insert one more version of a known model; which one is current stays. False if it exists already."""
+    with connect(engine) as connection:
+        return connection.execute(_ADD, _parameters(spec)).one_or_none() is not None
 
 
 def replace(engine: Engine, version_id: int, spec: ModelSpec) -> None:
@@ -124,6 +132,7 @@ def version_from_row(row: Row[Any]) -> ModelVersion:
             input_schema=row.input_schema,
             output_schema=row.output_schema,
             description=row.description,
+            variant=row.variant,
         ),
     )
 
@@ -143,4 +152,5 @@ def _parameters(spec: ModelSpec) -> dict[str, Any]:
         "input_schema": orjson.dumps(spec.input_schema).decode(),
         "output_schema": orjson.dumps(spec.output_schema).decode(),
         "description": spec.description,
+        "variant": spec.variant,
     }

@@ -46,7 +46,7 @@ def ensure(connection: Connection, today: datetime, days_ahead: int = DAYS_AHEAD
 
 
 def drop_before(connection: Connection, horizon: datetime) -> list[str]:
-    """Drop whole days that ended before `horizon`, unless a job or a delivery of that day is still alive.
+    """Drop whole days that ended before `horizon`, unless a job, batch or delivery of it is still alive.
 
     Returns the names of the dropped partitions.
     """
@@ -66,6 +66,7 @@ def drop_before(connection: Connection, horizon: datetime) -> list[str]:
                     OR EXISTS (SELECT 1 FROM job_leases   WHERE job_id >= :low AND job_id < :high)
                     OR EXISTS (SELECT 1 FROM webhook_queue
                                 WHERE delivery_id >= :low AND delivery_id < :high)
+                    OR EXISTS (SELECT 1 FROM batch_work   WHERE batch_id >= :low AND batch_id < :high)
                     OR EXISTS (SELECT 1 FROM webhook_leases
                                 WHERE delivery_id >= :low AND delivery_id < :high)
                 """

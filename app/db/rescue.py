@@ -14,6 +14,7 @@ from sqlalchemy import Engine, text
 
 from app.db.engine import connect
 from app.db.outbox import tell_of_jobs
+from app.db.tally import tally
 from app.domain.states import JobStatus
 
 _BURY = text(
@@ -91,7 +92,7 @@ _RESCUE = text(
                claimed_at, epoch, device, CASE WHEN suspect THEN size END
           FROM verdict WHERE status <> 'queued'
         RETURNING job_id
-    ), {tell_of_jobs("finished", "job.completed")}, returned AS (
+    ), {tell_of_jobs("finished", "job.completed")}, {tally("verdict")}, returned AS (
         INSERT INTO job_ready (job_id, version_id, lane, priority, rank, expires_at,
                                attempt, crashes, batch_cap, reason)
         SELECT job_id, version_id, lane, priority, rank, expires_at, attempt, deaths,

@@ -7,19 +7,21 @@ so writes nothing.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Engine, text
 
 from app.db.engine import connect
+from app.db.files import object_key, output_name
 from app.db.outbox import tell_of_jobs
-from app.domain.stages import SettledJob, WorkerIdentity
+from app.db.tally import tally
+from app.domain.stages import SettledJob, StoredOutput, WorkerIdentity
 from app.domain.states import JobStatus
 
 # A cancel request wins over whatever the attempt brought: the lease row is locked by the delete, so a
 # request is either seen here or finds the job ended.
-_SETTLE = text(
-    f"""
+_SETTLE = f"""
     WITH incoming AS (
         SELECT * FROM unnest(
             CAST(:job_ids AS uuid[]), CAST(:epochs AS bigint[]), CAST(:statuses AS text[]),
@@ -54,7 +56,7 @@ _SETTLE = text(
           FROM released
          WHERE status IN ('succeeded', 'failed', 'canceled')
         RETURNING job_id
-    ), {tell_of_jobs("finished", "job.completed")}, deferred AS (
+    ), {tell_of_jobs("finished", "job.completed")}, {tally("released")}, deferred AS (
         INSERT INTO job_deferred (job_id, version_id, lane, priority, rank, expires_at,
                                   attempt, crashes, batch_cap, reason, run_at)
         SELECT job_id, version_id, lane, priority, rank, expires_at, attempt + charge, crashes,
@@ -71,11 +73,29 @@ _SETTLE = text(
     ), progress AS (
         DELETE FROM job_progress p USING released r WHERE p.job_id = r.job_id
     ), empty_handed AS (
-        UPDATE workers SET batch = '{{}}', batch_deadline_at = NULL WHERE id = :worker_id
-    )
+        -- Unless the worker has taken up the next ones meanwhile.
+        UPDATE workers SET batch = '{{}}', batch_deadline_at = NULL
+         WHERE id = :worker_id AND batch <@ CAST(:job_ids AS uuid[]) AND batch_deadline_at IS NOT NULL
+    )%s
     SELECT job_id, status, job_id = ANY (ARRAY(SELECT job_id FROM told)) AS told FROM released
-    """
-)
+"""
+# Objects become files by the statement that makes outputs of them. A file is here for as long as its job.
+_OUTPUT_FILES = """, stored AS MATERIALIZED (
+        SELECT f.* FROM unnest(
+            CAST(:file_jobs AS uuid[]), CAST(:file_ids AS uuid[]), CAST(:file_tenants AS integer[]),
+            CAST(:file_keys AS text[]), CAST(:file_names AS text[]), CAST(:file_sizes AS bigint[]),
+            CAST(:file_sha256s AS bytea[]), CAST(:file_keeps AS float8[])
+          ) AS f (job_id, id, tenant_id, key, filename, bytes, sha256, keep_s)
+          JOIN released r ON r.job_id = f.job_id AND r.status = 'succeeded'
+    ), kept AS (
+        DELETE FROM stray_objects s USING stored WHERE s.key = stored.key
+    ), filed AS (
+        INSERT INTO files (id, tenant_id, purpose, filename, bytes, sha256, expires_at)
+        SELECT id, tenant_id, 'job_output', filename, bytes, sha256, now() + make_interval(secs => keep_s)
+          FROM stored
+    )"""
+_SETTLE_PLAIN = text(_SETTLE % "")
+_SETTLE_WITH_FILES = text(_SETTLE % _OUTPUT_FILES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +117,16 @@ class Settlement:
     units: int | None = None
     run_s: float | None = None
     device_s: float = 0.0
+    file: StoredOutput | None = None
 
 
 def settle(engine: Engine, worker: WorkerIdentity, rows: Sequence[Settlement]) -> list[SettledJob]:
     """Write how these jobs' attempts ended. Returns only those whose lease was still ours.
 
-    The worker has nothing in hand after it: its batch and deadline are cleared in the same statement.
+    If these were all that the worker has in hand, it has nothing after it: its batch and deadline are
+    cleared in the same statement.
     """
-    parameters = {
+    parameters: dict[str, Any] = {
         "job_ids": [row.job_id for row in rows],
         "epochs": [row.epoch for row in rows],
         "statuses": [row.status.value for row in rows],
@@ -124,6 +146,24 @@ def settle(engine: Engine, worker: WorkerIdentity, rows: Sequence[Settlement]) -
         "purchase": worker.purchase,
         "device": worker.device,
     }
+    statement = _SETTLE_PLAIN
+    if any(row.file for row in rows):
+        statement = _SETTLE_WITH_FILES
+        parameters |= _files(rows)
     with connect(engine) as connection:
-        settled = connection.execute(_SETTLE, parameters).all()
+        settled = connection.execute(statement, parameters).all()
     return [SettledJob(row.job_id, JobStatus(row.status), row.told) for row in settled]
+
+
+def _files(rows: Sequence[Settlement]) -> dict[str, Any]:
+    stored = [(row.job_id, row.file) for row in rows if row.file is not None]
+    return {
+        "file_jobs": [job_id for job_id, _ in stored],
+        "file_ids": [file.id for _, file in stored],
+        "file_tenants": [file.tenant_id for _, file in stored],
+        "file_keys": [object_key(file.tenant_id, file.id) for _, file in stored],
+        "file_names": [output_name(job_id) for job_id, _ in stored],
+        "file_sizes": [file.size for _, file in stored],
+        "file_sha256s": [file.sha256 for _, file in stored],
+        "file_keeps": [file.keep_s for _, file in stored],
+    }

@@ -107,6 +107,7 @@ model_versions = Table(
     Column("input_schema", JSON, nullable=False),
     Column("output_schema", JSON, nullable=False),
     Column("description", Text, nullable=False, server_default=""),
+    Column("variant", Text, nullable=False, server_default="auto"),
     _moment("created_at", default=True),
     UniqueConstraint("model", "version"),
     CheckConstraint("max_batch_items > 0", name="batch_items"),
@@ -437,6 +438,8 @@ batches = Table(
     Column("on_invalid", Text, nullable=False, server_default="fail"),
     Column("dry_run", Boolean, nullable=False, server_default="false"),
     Column("webhook", Text),
+    # How long its output files are kept once they are made. Null: until they are deleted.
+    Column("output_expires_after_s", Integer),
     Column("metadata", JSONB, nullable=False, server_default=text("'{}'")),
     Column("status", Text, nullable=False, server_default="validating"),
     # How many jobs it has. Null until its file is validated.
@@ -445,9 +448,11 @@ batches = Table(
     Column("ingested", Integer, nullable=False, server_default="0"),
     Column("next_line", Integer, nullable=False, server_default="1"),
     Column("next_byte", BigInteger, nullable=False, server_default="0"),
-    # Wrong lines in all; the first of them are in `batch_errors`, all of them in the error file.
+    # Wrong lines in all. Each is in `batch_errors` and in the error file.
     Column("invalid", Integer, nullable=False, server_default="0"),
     Column("estimate", JSON),
+    # Model name → id of the version that lines without one mean, as it was when the file was validated.
+    Column("versions", JSON),
     Column("output_file_id", UUID),
     Column("error_file_id", UUID),
     _moment("created_at", default=True),
@@ -485,6 +490,8 @@ batch_errors = Table(
     Column("message", Text, nullable=False),
     Column("param", Text),
     Column("custom_id", Text),
+    # Number of the job before it: where it stands among the results, which are in the order of the file.
+    Column("after", Integer, nullable=False, server_default="0"),
 )
 
 # How many of a batch's jobs ended how: insert-only, so that no two settles wait for each other. The sum is

@@ -9,6 +9,7 @@ from sqlalchemy import Engine, text
 from app.db.engine import connect
 from app.db.models import VERSION_COLUMNS, version_from_row
 from app.db.outbox import tell_of_jobs
+from app.db.tally import tally
 from app.domain.lanes import Lane
 from app.domain.model import ModelVersion
 
@@ -34,12 +35,13 @@ _EXPIRE = f"""
     WITH late AS (
         SELECT job_id FROM {{place}} WHERE expires_at <= now() LIMIT :limit FOR UPDATE SKIP LOCKED
     ), taken AS (
-        DELETE FROM {{place}} p USING late WHERE p.job_id = late.job_id RETURNING p.job_id
+        DELETE FROM {{place}} p USING late WHERE p.job_id = late.job_id
+        RETURNING p.job_id, p.lane, 'expired' AS status
     ), ended AS (
         INSERT INTO job_results (job_id, status, reason)
         SELECT job_id, 'expired', 'queue_ttl_passed' FROM taken
         RETURNING job_id
-    ), {tell_of_jobs("ended", "job.completed")}
+    ), {tell_of_jobs("ended", "job.completed")}, {tally("taken")}
     SELECT job_id FROM ended
 """
 _EXPIRE_READY = text(_EXPIRE.format(place="job_ready"))

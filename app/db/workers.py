@@ -23,12 +23,18 @@ _HEARTBEAT = text(
     RETURNING state
     """
 )
+# The note is for whoever buries this process, so it must be seen at once but need not survive a crash of
+# Postgres: nobody waits for the disk.
 _MARK = text(
     """
-    UPDATE workers
-       SET batch = CAST(:batch AS uuid[]),
-           batch_deadline_at = now() + make_interval(secs => :budget_s)
-     WHERE id = :id
+    WITH marked AS (
+        UPDATE workers
+           SET batch = CAST(:batch AS uuid[]),
+               batch_deadline_at = now() + make_interval(secs => :budget_s)
+          FROM (SELECT set_config('synchronous_commit', 'off', true)) hurry
+         WHERE id = :id
+    )
+    SELECT job_id FROM job_leases WHERE worker_id = :id AND cancel_requested
     """
 )
 _STOP = text("UPDATE workers SET state = 'stopped' WHERE id = :id AND state IN ('ready', 'draining')")
@@ -85,10 +91,13 @@ def heartbeat(engine: Engine, worker_id: UUID, models: dict[str, Any]) -> str | 
         ).scalar_one_or_none()
 
 
-def mark(engine: Engine, worker_id: UUID, batch: Sequence[UUID], budget_s: float) -> None:
-    """Note which jobs are about to run, and within how many seconds they must end."""
+def mark(engine: Engine, worker_id: UUID, batch: Sequence[UUID], budget_s: float) -> frozenset[UUID]:
+    """Note which jobs are about to run, and within how many seconds they must end. Returns those that the
+    worker holds and somebody asked to cancel.
+    """
     with connect(engine) as connection:
-        connection.execute(_MARK, {"id": worker_id, "batch": list(batch), "budget_s": budget_s})
+        asked = connection.execute(_MARK, {"id": worker_id, "batch": list(batch), "budget_s": budget_s})
+        return frozenset(asked.scalars())
 
 
 def stop(engine: Engine, worker_id: UUID) -> None:

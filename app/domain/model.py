@@ -10,12 +10,17 @@ class Sentiment(Model):
     def predict(self, inputs): ...
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel
 
 from app.domain.lanes import Device
+from app.domain.media import Media
+from app.domain.variants import DEFAULT_VARIANT
+
+__all__ = ["Context", "Media", "Model", "ModelSpec", "ModelVersion"]
 
 
 class Context(Protocol):
@@ -53,6 +58,12 @@ class Model:
     """Longest a micro-batch may run, unless the job's policy says less."""
     memory_mb: ClassVar[int] = 256
     """About how much a loaded copy takes, for the child's memory budget."""
+
+    variant: ClassVar[str] = DEFAULT_VARIANT
+    """How it is computed: one of `app.domain.variants.Variant`."""
+    examples: ClassVar[Sequence[dict[str, Any]]] = ()
+    """Inputs that succeed, of the sizes that are usual. Each load runs them to warm up, and
+    `headracectl models tune` measures with them unless it is given a sample."""
 
     def load(self, device: str) -> None:
         """Load weights onto `device` (`cpu`, `cuda:0`, `mps`). Called once, before the first predict."""
@@ -108,6 +119,8 @@ class ModelSpec:
     input_schema: dict[str, Any]
     output_schema: dict[str, Any]
     description: str = ""
+    variant: str = DEFAULT_VARIANT
+    """How it is computed: one of `app.domain.variants`. A version has one, so a tuned model is its own."""
 
 
 @dataclass(frozen=True, slots=True)

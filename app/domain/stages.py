@@ -122,6 +122,9 @@ class ClaimedJob:
     retry: RetryPolicy
     told: bool = False
     """Whether a delivery of `job.started` waits to be sent."""
+    priority: Priority = Priority.NORMAL
+    tenant_id: int = 0
+    """Whose it is. 0 is nobody: no file is theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +154,23 @@ class MicroBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredOutput:
+    """An output that lies in the storage. Settle makes it a file, or nobody does."""
+
+    id: UUID
+    tenant_id: int
+    size: int
+    sha256: bytes
+    keep_s: float
+    """How long it is kept, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The model answered. `output` is JSON text."""
+    """The model answered. `output` is JSON text; if it was too large, it names `file`, which has it."""
 
     output: bytes
+    file: StoredOutput | None = None
 
 
 @dataclass(frozen=True, slots=True)

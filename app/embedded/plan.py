@@ -47,8 +47,8 @@ def make(state: StateDir, options: Options, environ: Mapping[str, str]) -> Plan:
     and keys stay the same from one `up` to the next as long as their ports are free.
     """
     workers = list(options.workers) or programs.default_workers()
-    if len({worker.name for worker in [*workers, programs.SENDER]}) <= len(workers):
-        raise StackError("--worker: each worker needs a name of its own, and `sender` is taken")
+    if len({worker.name for worker in [*workers, *programs.OWN]}) < len(workers) + len(programs.OWN):
+        raise StackError("--worker: each worker needs a name of its own; `sender` and `clerk` are taken")
     last = state.read_env()
     told = {**last, **environ}
     ports = Ports()
@@ -91,6 +91,7 @@ def make(state: StateDir, options: Options, environ: Mapping[str, str]) -> Plan:
         programs.api(api_port),
         *(programs.worker(worker) for worker in workers),
         programs.sender(environ.get("HEADRACE_API_PUBLIC_URL") or f"http://{LOOPBACK}:{api_port}"),
+        programs.clerk(),
         programs.scheduler(),
     ]
     services = [

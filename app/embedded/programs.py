@@ -1,4 +1,4 @@
-"""The programs of Headrace itself: API, workers, webhook sender, scheduler and Flower."""
+"""The programs of Headrace itself: API, workers, webhook sender, clerk, scheduler and Flower."""
 
 import os
 import re
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from app.domain.lanes import Device, Lane, parse_queue, queue_name
-from app.domain.stages import DeliveryBell
+from app.domain.stages import BatchBell, DeliveryBell
 from app.embedded.errors import StackError
 from app.embedded.ports import LOOPBACK
 from app.embedded.program import Program
@@ -16,6 +16,7 @@ FLOWER_USER = "headrace"
 
 _CELERY = (sys.executable, "-m", "celery", "-A", "workers.celery_app")
 _SENDER = (sys.executable, "-m", "celery", "-A", "workers.webhooks.celery_app")
+_CLERK = (sys.executable, "-m", "celery", "-A", "workers.bulk.celery_app")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
@@ -46,17 +47,20 @@ class Worker:
     @property
     def process(self) -> str:
         """Its process's name."""
-        return self.name if self is SENDER else f"worker-{self.name}"
+        return self.name if self in OWN else f"worker-{self.name}"
 
 
 SENDER = Worker("sender", (DeliveryBell.queue,))
+CLERK = Worker("clerk", (BatchBell.queue,))
+OWN = (SENDER, CLERK)
+"""Workers that run no models. Every stack has them, and their names are taken."""
 
 
 def default_workers() -> list[Worker]:
     """One worker for each lane, so that bulk never stands in the way of someone who waits."""
     return [
         Worker("interactive", (queue_name(Device.CPU, Lane.INTERACTIVE),), _cores()),
-        Worker("batch", (queue_name(Device.CPU, Lane.BATCH),)),
+        Worker("batch", (queue_name(Device.CPU, Lane.BATCH),), _cores()),
     ]
 
 
@@ -75,6 +79,11 @@ def worker(spec: Worker) -> Program:
 def sender(api_url: str) -> Program:
     """The Celery worker that sends webhooks. Bodies name URLs of the API, which it has to be told."""
     return _celery_worker(_SENDER, SENDER, {"HEADRACE_API_PUBLIC_URL": api_url})
+
+
+def clerk() -> Program:
+    """The Celery worker that keeps the books of batches."""
+    return _celery_worker(_CLERK, CLERK, {})
 
 
 def _celery_worker(celery: tuple[str, ...], spec: Worker, environment: dict[str, str]) -> Program:

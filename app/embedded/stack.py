@@ -13,7 +13,7 @@ import psutil
 from app.embedded import leftovers, models, plan, reach, readiness
 from app.embedded.errors import StackError
 from app.embedded.plan import Options, Plan
-from app.embedded.programs import SENDER
+from app.embedded.programs import OWN
 from app.embedded.readiness import Watch
 from app.embedded.state import StateDir
 from app.embedded.supervisor import SERVERS, SERVICES, Supervisor
@@ -89,7 +89,7 @@ class Stack:
         found = []
         for info in self._supervisor.processes():
             found.append(Process(info.name, info.pid or None, info.state))
-            if info.pid and info.name.startswith(("worker-", SENDER.process)):
+            if info.pid and info.name.startswith(("worker-", *(worker.process for worker in OWN))):
                 found += _children(info.name, info.pid)
         return found
 
@@ -116,7 +116,7 @@ class Stack:
         self.state.write_env(env)
         self._supervisor.start_group(SERVICES)
         watch.until(partial(readiness.api_ready, env["HEADRACE_URL"]), "api")
-        for worker in [*planned.workers, SENDER]:
+        for worker in [*planned.workers, *OWN]:
             registered = partial(
                 readiness.worker_ready, env["HEADRACE_DATABASE_URL"], self._supervisor, worker
             )

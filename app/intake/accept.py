@@ -11,23 +11,24 @@ import orjson
 from app.broker.ring import Ringer, doorbell_for
 from app.db import accept as sql
 from app.db import jobs
-from app.db.engine import Engine, sqlstate
+from app.db.engine import Engine
 from app.domain.ids import new_uuid
 from app.domain.lanes import Lane, Priority
 from app.domain.model import ModelVersion
 from app.domain.retry import RetryPolicy
 from app.domain.stages import QueuedJob
-from app.errors import Conflict, Unavailable
+from app.errors import Conflict
 from app.intake import bells
 from app.intake.authenticate import Principal
 from app.intake.catalogue import Catalogue
 from app.intake.coalesce import Coalescer
-from app.intake.idempotency import Once, reused
+from app.intake.idempotency import Once, in_flight, reused
+from app.intake.media import check_files
 from app.intake.request import JobRequest, Policy, Retry
 from app.intake.validate import canonical, validate_input
 from app.observability import metrics
 
-_PRIORITY = {"high": Priority.HIGH, "normal": Priority.NORMAL, "low": Priority.LOW, None: Priority.NORMAL}
+PRIORITY = {"high": Priority.HIGH, "normal": Priority.NORMAL, "low": Priority.LOW, None: Priority.NORMAL}
 _POLICY, _RETRY = Policy(), Retry()
 
 MOST_TOGETHER = 64
@@ -72,7 +73,7 @@ class Intake:
         """The job that was asked for, not written yet. Raises `Invalid` for what is no job of that model."""
         listed = self._catalogue.resolve(request.model, request.version)
         text = orjson.dumps(request.input)
-        validate_input(listed, request.input, text)
+        check_files(self._engine, principal.tenant_id, validate_input(listed, request.input, text))
         return Prepared(compose(principal, listed.version, request, text), listed.version)
 
     def write(self, prepared: Prepared, once: Once | None) -> Fresh | Replayed:
@@ -82,14 +83,8 @@ class Intake:
         is still being committed, and `Unavailable`; then nothing was written, or nobody knows yet.
         """
         job, version = prepared.job, prepared.version
-        try:
+        with in_flight(once):
             written = self._together((prepared, once)) or self._accept_alone(prepared, once)
-        except Unavailable as error:
-            if once is not None and sqlstate(error) == sql.LOCK_NOT_AVAILABLE:
-                raise Conflict(
-                    "idempotency_in_flight", "the first request with this key has not ended yet"
-                ) from error
-            raise
         if isinstance(written, sql.Repeated):
             return self._replay(job.tenant_id, written)
         metrics.ACCEPT_JOBS.labels(job.model).inc()
@@ -141,7 +136,7 @@ def compose(principal: Principal, version: ModelVersion, request: JobRequest, te
         version=version.spec.version,
         device=version.spec.device,
         lane=Lane.INTERACTIVE,
-        priority=_PRIORITY[request.priority],
+        priority=PRIORITY[request.priority],
         input=text,
         input_hash=hashlib.sha256(canonical(request.input)).digest(),
         queue_ttl_s=policy.queue_ttl_s,

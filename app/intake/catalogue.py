@@ -11,9 +11,11 @@ import orjson
 
 from app.db import models
 from app.db.engine import Engine
+from app.domain.media import MediaPolicy
 from app.domain.model import ModelVersion
 from app.errors import FieldError, Invalid, NotFound
 from app.intake.cache import TtlCache
+from app.intake.media import MediaCheck, MediaFinder
 
 _CACHED_VERSIONS = 1024
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -26,13 +28,28 @@ class Listed:
 
     version: ModelVersion
     validator: jsonschema_rs.Draft202012Validator
+    check_media: MediaCheck | None = None
+    """None: the version takes no media."""
+
+    @property
+    def label(self) -> str:
+        """`name@version`."""
+        return f"{self.version.spec.name}@{self.version.spec.version}"
 
 
 class Catalogue:
     """Finds model versions, remembering each for a moment: a new current version is seen within it."""
 
-    def __init__(self, engine: Engine, ttl_s: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        ttl_s: float,
+        clock: Callable[[], float],
+        media: MediaPolicy = MediaPolicy(),  # noqa: B008 - frozen
+    ) -> None:
+        """`media` says which URLs inputs may name."""
         self._engine = engine
+        self._media = media
         self._cache: TtlCache[tuple[str, str | None], Listed] = TtlCache(_CACHED_VERSIONS, ttl_s, clock)
 
     def find(self, name: str, version: str | None) -> Listed | None:
@@ -55,6 +72,12 @@ class Catalogue:
         pointer = "/model" if at else "/version"
         raise _invalid("unknown_version", pointer, f"model {name!r} has no version {wanted[:128]!r}")
 
+    def by_id(self, version_id: int) -> Listed:
+        """The version with this id, which must be one: versions are never removed."""
+        found = models.by_id(self._engine, version_id)
+        assert found is not None
+        return list_version(found, self._media)
+
     def get(self, model: str) -> Listed:
         """The version named by a URL. Raises `NotFound`."""
         name, at, version = model.partition("@")
@@ -65,15 +88,21 @@ class Catalogue:
 
     def _load(self, name: str, version: str | None) -> Listed | None:
         found = models.find(self._engine, name, version)
-        if found is None:
-            return None
-        return Listed(found, _compile(orjson.dumps(found.spec.input_schema)))
+        return None if found is None else list_version(found, self._media)
+
+
+def list_version(version: ModelVersion, media: MediaPolicy) -> Listed:
+    """The version with its schema compiled. `media` says which URLs its inputs may name."""
+    validator, finder = _compile(orjson.dumps(version.spec.input_schema))
+    return Listed(version, validator, MediaCheck(finder, media) if finder else None)
 
 
 @lru_cache(maxsize=256)
-def _compile(schema: bytes) -> jsonschema_rs.Draft202012Validator:
+def _compile(schema: bytes) -> tuple[jsonschema_rs.Draft202012Validator, MediaFinder | None]:
+    read = orjson.loads(schema)
     # Masked: a message must not repeat the value it is about.
-    return jsonschema_rs.Draft202012Validator(orjson.loads(schema), mask="the value", validate_formats=True)
+    validator = jsonschema_rs.Draft202012Validator(read, mask="the value", validate_formats=True)
+    return validator, MediaFinder.of(read)
 
 
 def _invalid(code: str, pointer: str, message: str) -> Invalid:

@@ -23,7 +23,9 @@ from app.intake import bells
 from app.intake.accept import Prepared
 from app.intake.authenticate import Principal
 from app.intake.catalogue import Catalogue
+from app.intake.upload import remove
 from app.intake.validate import canonical
+from app.storage import Storage
 
 
 def parse_job_id(text: str) -> UUID:
@@ -68,14 +70,18 @@ def give_up(engine: Engine, ringer: Ringer, wakeups: Wakeups, job_ids: Sequence[
         bells.ring(ringer, DeliveryBell())
 
 
-def erase(engine: Engine, principal: Principal, job_id: UUID) -> Any:
-    """Erase input, metadata and output of a finished job; doing it again is fine. Returns its row.
+def erase(engine: Engine, storage: Storage, principal: Principal, job_id: UUID) -> Any:
+    """Erase input, metadata and output of a finished job, its output's file too; doing it again is fine.
+    Returns its row.
 
     Raises `Conflict` while the job is alive.
     """
-    if not erase_sql.erase(engine, principal.tenant_id, job_id):
+    erased = erase_sql.erase(engine, principal.tenant_id, job_id)
+    if erased is None:
         fetch(engine, principal, job_id)
         raise Conflict("job_not_finished", "the job has not ended; cancel it first")
+    if erased.key is not None:
+        remove(engine, storage, erased.key)
     return fetch(engine, principal, job_id)
 
 

@@ -24,10 +24,13 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class Purpose(StrEnum):
-    """What a file is for. Ours alone to make: `batch_output`."""
+    """What a file is for. Ours alone to make: `batch_output` and `job_output`."""
 
     BATCH = "batch"
+    VISION = "vision"
+    USER_DATA = "user_data"
     BATCH_OUTPUT = "batch_output"
+    JOB_OUTPUT = "job_output"
 
 
 class Order(StrEnum):
@@ -59,7 +62,9 @@ class FileForm(Part):
         AfterValidator(_filename),
         WithJsonSchema({"type": "string", "contentMediaType": "application/octet-stream"}),
     ] = Field(description="The content, with a filename.")
-    purpose: Literal["batch"] = Field(description="What it is for.")
+    purpose: Literal["batch", "vision", "user_data"] = Field(
+        description="What it is for: `batch` for the input of one, the others for media in the input of jobs."
+    )
     anchor: Literal["created_at"] | None = Field(
         None, alias="expires_after[anchor]", description="From when its time is counted."
     )

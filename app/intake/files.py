@@ -62,7 +62,7 @@ def receive(
                 raise too_large(limits)
             # With a key, the file may be there already and need no room.
             if size > room and key is None:
-                raise _over_quota(limits)
+                raise over_quota(limits)
             upload.write(data)
 
         asked = read_form(write)
@@ -74,7 +74,7 @@ def receive(
             quota=limits.quota_bytes,
         )
     if written is None:
-        raise _over_quota(limits)
+        raise over_quota(limits)
     if isinstance(written, Repeated):
         return Received(_first(engine, principal, written), replayed=True)
     return Received(written)
@@ -170,7 +170,8 @@ def too_large(limits: Limits) -> TooLarge:
     return TooLarge("file_too_large", f"the file is over {limits.max_bytes} bytes")
 
 
-def _over_quota(limits: Limits) -> TooLarge:
+def over_quota(limits: Limits) -> TooLarge:
+    """There is no room for this file."""
     return TooLarge(
         "file_quota_exceeded",
         f"with this file, your files would take more than {limits.quota_bytes} bytes; delete some first",

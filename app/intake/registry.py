@@ -1,10 +1,29 @@
 """Registering models: operators only, by command. A version never changes once it is registered."""
 
+import dataclasses
+
 from app.db import models
-from app.db.engine import make_engine
+from app.db.engine import Engine, make_engine
+from app.domain.model import ModelSpec
+from app.domain.variants import Variant, tuned_version
 from app.errors import Conflict
 from app.intake.source import spec_of
 from app.settings import Settings
+
+
+def add_variant(engine: Engine, spec: ModelSpec, variant: Variant) -> ModelSpec:
+    """Register `spec` computed as `variant` as a version of its own; which version is current stays.
+
+    The same again changes nothing. Raises `Conflict` if its name is taken by something else.
+    """
+    tuned = dataclasses.replace(spec, version=tuned_version(spec.version, variant), variant=variant.value)
+    if not models.add(engine, tuned):
+        known = models.find(engine, tuned.name, tuned.version)
+        if known is None or known.spec != tuned:
+            raise Conflict(
+                "version_exists", f"{tuned.name}@{tuned.version} is registered with other code or limits"
+            )
+    return tuned
 
 
 def register_source(settings: Settings, source: str, *, replace: bool = False) -> tuple[str, str]:

@@ -28,6 +28,16 @@ def _metadata(value: Any) -> Any:
     return value
 
 
+Metadata = Annotated[
+    dict[str, Text],
+    BeforeValidator(_metadata),
+    Field(
+        description=f"At most {MAX_METADATA_PAIRS} pairs, keys of {MAX_METADATA_KEY} characters,"
+        f" values of {MAX_METADATA_VALUE}."
+    ),
+]
+"""What a client notes on a job or a batch."""
+
 WebhookEvent = Literal["started", "completed"]
 
 
@@ -72,11 +82,7 @@ class JobRequest(Part):
     policy: Policy | None = None
     retry: Retry | None = None
     use_case: Text | None = Field(None, max_length=128, description="What it is for, in your words.")
-    metadata: Annotated[dict[str, Text], BeforeValidator(_metadata)] | None = Field(
-        None,
-        description=f"At most {MAX_METADATA_PAIRS} pairs, keys of {MAX_METADATA_KEY} characters,"
-        f" values of {MAX_METADATA_VALUE}.",
-    )
+    metadata: Metadata | None = None
 
 
 def read(body: Any, policy: EgressPolicy) -> JobRequest:

@@ -13,7 +13,9 @@ from pydantic import BaseModel
 
 from app.domain.lanes import Device
 from app.domain.model import Model, ModelSpec
+from app.domain.variants import Variant
 from app.errors import Invalid
+from app.intake.media import is_marked
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -60,6 +62,8 @@ def spec_of(source: str) -> ModelSpec:
         schema = getattr(cls, attribute, None)
         if not (inspect.isclass(schema) and issubclass(schema, BaseModel)):
             problems.append(f"{attribute} must be a pydantic model")
+        elif attribute == "Output" and is_marked(schema.model_json_schema(mode="serialization")):
+            problems.append("Output can't hold Media; give bytes back as base64 text")
     if not (isinstance(cls.max_batch_items, int) and cls.max_batch_items > 0):
         problems.append("max_batch_items must be a whole number above 0")
     if cls.max_batch_units is not None and not (
@@ -70,6 +74,8 @@ def spec_of(source: str) -> ModelSpec:
         problems.append("execution_timeout_s must be above 0")
     if cls.runs_on not in list(Device):
         problems.append("runs_on must be cpu, gpu or remote")
+    if cls.variant not in list(Variant):
+        problems.append(f"variant must be one of {', '.join(Variant)}")
     if cls.predict is Model.predict and cls.forward is Model.forward:
         problems.append("predict (or forward) must be defined")
     if problems:
@@ -88,6 +94,7 @@ def spec_of(source: str) -> ModelSpec:
         input_schema=_closed(cls.Input.model_json_schema(mode="validation")),
         output_schema=cls.Output.model_json_schema(mode="serialization"),
         description=inspect.cleandoc(cls.__doc__ or ""),
+        variant=cls.variant,
     )
 
 

@@ -58,6 +58,24 @@ class Upload:
         quota: int | None = None,
     ) -> Any | Repeated | None:
         """That was all: make it a file. Returns what `app.db.files.insert` does."""
+        new = self.finish(
+            purpose, filename, expires_at=expires_at, expires_after_s=expires_after_s, batch_id=batch_id
+        )
+        written = sql.insert(self._engine, new, once, quota)
+        if written is not None and not isinstance(written, Repeated):
+            self.was_kept(purpose)
+        return written
+
+    def finish(
+        self,
+        purpose: str,
+        filename: str,
+        *,
+        expires_at: datetime | None = None,
+        expires_after_s: float | None = None,
+        batch_id: UUID | None = None,
+    ) -> sql.NewFile:
+        """That was all. It is a file once `app.db.files.keep` is committed, which `was_kept` must be told."""
         new = sql.NewFile(
             id=self._file_id,
             tenant_id=self._tenant_id,
@@ -70,12 +88,13 @@ class Upload:
             batch_id=batch_id,
         )
         self._finish.close()
-        written = sql.insert(self._engine, new, once, quota)
-        self.kept = written is not None and not isinstance(written, Repeated)
-        if self.kept:
-            metrics.FILES_STORED.labels(purpose).inc()
-            metrics.FILES_STORED_BYTES.labels(purpose).inc(self.size)
-        return written
+        return new
+
+    def was_kept(self, purpose: str) -> None:
+        """It is a file."""
+        self.kept = True
+        metrics.FILES_STORED.labels(purpose).inc()
+        metrics.FILES_STORED_BYTES.labels(purpose).inc(self.size)
 
 
 @contextmanager
@@ -93,6 +112,23 @@ def uploading(engine: Engine, storage: Storage, tenant_id: int) -> Iterator[Uplo
     finally:
         if upload is None or not upload.kept:
             remove(engine, storage, key)
+
+
+def put_aside(engine: Engine, storage: Storage, tenant_id: int, content: bytes) -> tuple[UUID, bytes]:
+    """Store an object that somebody else makes a file of, or removes. Returns the file's id, and the SHA-256.
+
+    Raises `Unavailable`; then nothing is left of it.
+    """
+    file_id = new_uuid()
+    key = sql.object_key(tenant_id, file_id)
+    sql.announce(engine, key)
+    try:
+        with storage.write(key) as writer:
+            writer.write(content)
+    except BaseException:
+        remove(engine, storage, key)
+        raise
+    return file_id, writer.sha256
 
 
 def remove(engine: Engine, storage: Storage, key: str) -> None:

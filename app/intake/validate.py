@@ -1,5 +1,6 @@
 """A job's input against its model's schema: every violation, named by its place under /input."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jsonschema_rs
@@ -7,6 +8,7 @@ import orjson
 
 from app.errors import FieldError, Invalid
 from app.intake.catalogue import Listed
+from app.intake.media import NamedFile
 from app.intake.unkept import pointer
 
 _LIST_ALL_BELOW_BYTES = 32 * 1024
@@ -14,15 +16,20 @@ _MOST_ERRORS = 100
 _MOST_CHARACTERS = 300
 
 
-def validate_input(listed: Listed, value: Any, text: bytes) -> None:
+def validate_input(listed: Listed, value: Any, text: bytes) -> Sequence[NamedFile]:
     """Raise `Invalid` (`invalid_input`) unless the input fits the schema. `text` is the value as JSON.
 
     Every violation is named, at most 100. For an input over 32 kB only the first is: listing costs
-    some microseconds for each, and a large hostile input can have a million.
+    some microseconds for each, and a large hostile input can have a million. Returns the files that its
+    media name, of which nobody has looked yet whether they are there (`app.intake.media.check_files`).
     """
     if listed.validator.is_valid(value):
-        return
-    if len(text) < _LIST_ALL_BELOW_BYTES:
+        if listed.check_media is None:
+            return ()
+        errors, named = listed.check_media(value)
+        if not errors:
+            return named
+    elif len(text) < _LIST_ALL_BELOW_BYTES:
         errors = [_error(error) for error in listed.validator.iter_errors(value)][:_MOST_ERRORS]
     else:
         errors = [_first(listed.validator, value)]

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from app.domain.delivery import DeliveryStatus
 from app.domain.ids import format_id
-from app.intake.view import JOB, moment
+from app.intake.view import BATCH, JOB, moment
 
 ENDPOINT = "whk"
 DELIVERY = "dlv"
@@ -68,6 +68,7 @@ def listed_delivery(row: Any) -> dict[str, Any]:
         "endpoint_id": format_id(ENDPOINT, row.endpoint_id) if row.endpoint_id else None,
         "url": row.url,
         "job_id": format_id(JOB, row.job_id) if row.job_id else None,
+        "batch_id": format_id(BATCH, row.batch_id) if row.batch_id else None,
         "status": row.status,
         "next_attempt_at": moment(row.due_at) if pending else None,
         "attempts": None,

@@ -44,6 +44,12 @@ SIGNAL_UNHEARD = Counter(
 )
 CLAIM_JOBS = Counter("headrace_claim_jobs", "Jobs leased to workers, by model.", ["model"])
 CLAIM_SECONDS = Histogram("headrace_claim_seconds", "Time of one claim.", buckets=_LATENCY)
+MEDIA_FETCHED = Counter(
+    "headrace_media_fetched",
+    "Media that workers fetched for inputs, by `ok`, and jobs that had to go without, by error code.",
+    ["outcome"],
+)
+MEDIA_FETCHED_BYTES = Counter("headrace_media_fetched_bytes", "Bytes of media that workers fetched.")
 BATCH_ITEMS = Histogram(
     "headrace_batch_items",
     "Jobs in a micro-batch, by model.",
@@ -54,6 +60,12 @@ BATCH_UNITS = Counter(
     "headrace_batch_units",
     "Units in micro-batches, by model: `asked` is what inputs hold, `padded` what is computed.",
     ["model", "kind"],
+)
+BATCH_PREDICTION_ERROR = Histogram(
+    "headrace_batch_prediction_error",
+    "How far the time of a micro-batch was from the predicted one, as a share of it, by model.",
+    ["model"],
+    buckets=(0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5),
 )
 INFER_SECONDS = Histogram(
     "headrace_infer_seconds",
@@ -91,6 +103,14 @@ WEBHOOK_QUEUE = Gauge(
 FILES_STORED = Counter("headrace_files_stored", "Files stored, by purpose.", ["purpose"])
 FILES_STORED_BYTES = Counter(
     "headrace_files_stored_bytes", "Bytes of the files stored, by purpose.", ["purpose"]
+)
+BATCHES_JOBS = Counter("headrace_batches_jobs", "Jobs made from lines of batches.")
+BATCHES_ENDED = Counter("headrace_batches_ended", "Batches that ended, by status.", ["status"])
+BATCHES_OPEN = Gauge(
+    "headrace_batches_open",
+    "Batches that have not ended, by status.",
+    ["status"],
+    multiprocess_mode="mostrecent",
 )
 RESCUE_JOBS = Counter("headrace_rescue_jobs", "Jobs taken back from dead workers, by outcome.", ["outcome"])
 QUEUE_JOBS = Gauge(

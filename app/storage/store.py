@@ -74,6 +74,9 @@ class Storage(ABC):
     Each method raises `Unavailable` if the storage is out of reach. One process may share it among threads.
     """
 
+    configured = True
+    """Whether there is one at all."""
+
     @staticmethod
     def of(settings: Settings) -> "Storage":
         """The storage of these settings. Connects to nothing yet. Raises `SettingsError`."""
@@ -113,6 +116,8 @@ class Storage(ABC):
 
 class NoStorage(Storage):
     """What a server has that was told of no storage: everything raises `NotConfigured`."""
+
+    configured = False
 
     def _refuse(self, *_arguments: Any, **_options: Any) -> Any:
         raise NotConfigured

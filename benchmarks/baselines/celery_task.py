@@ -1,4 +1,4 @@
-"""What one would glue together by hand: a Celery task with a result backend, and a Flask front that sends it."""
+"""What one would glue together by hand: a Celery task with a result backend, and a Flask front."""
 
 import os
 import socket

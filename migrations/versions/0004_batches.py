@@ -48,6 +48,7 @@ def upgrade() -> None:
         sa.Column("on_invalid", sa.Text(), server_default="fail", nullable=False),
         sa.Column("dry_run", sa.Boolean(), server_default="false", nullable=False),
         sa.Column("webhook", sa.Text(), nullable=True),
+        sa.Column("output_expires_after_s", sa.Integer(), nullable=True),
         sa.Column("metadata", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("status", sa.Text(), server_default="validating", nullable=False),
         sa.Column("total", sa.Integer(), nullable=True),
@@ -56,6 +57,7 @@ def upgrade() -> None:
         sa.Column("next_byte", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("invalid", sa.Integer(), server_default="0", nullable=False),
         sa.Column("estimate", postgresql.JSON(), nullable=True),
+        sa.Column("versions", postgresql.JSON(), nullable=True),
         sa.Column("output_file_id", sa.UUID(), nullable=True),
         sa.Column("error_file_id", sa.UUID(), nullable=True),
         _moment("created_at", default=True),
@@ -100,6 +102,7 @@ def upgrade() -> None:
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("param", sa.Text(), nullable=True),
         sa.Column("custom_id", sa.Text(), nullable=True),
+        sa.Column("after", sa.Integer(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("batch_id", "line", name=op.f("batch_errors_pkey")),
     )
     op.create_table(

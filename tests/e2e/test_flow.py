@@ -161,7 +161,7 @@ def test_flower_lists_workers_and_finished_batches(caller: Caller) -> None:
     names = wait_until(
         lambda: requests.get(f"{flower}/api/workers?refresh=1", timeout=30).json(), 60, "workers in Flower"
     )
-    assert {name.split("@")[0] for name in names} == {"interactive", "batch", "sender"}
+    assert {name.split("@")[0] for name in names} == {"interactive", "batch", "sender", "clerk"}
     assert requests.get(flower.split("@")[1].join(["http://", "/api/tasks"]), timeout=10).status_code == 401
 
 

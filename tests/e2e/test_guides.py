@@ -1,4 +1,4 @@
-"""The guides of the HTTP API and of webhooks, run as they are written."""
+"""The guides of the HTTP API, of bulk work and of webhooks, run as they are written."""
 
 import shutil
 from pathlib import Path
@@ -18,6 +18,13 @@ needs_tools = pytest.mark.skipif(
 def test_the_http_guide_works_as_written(stack: RunningStack, tmp_path: Path) -> None:
     (tmp_path / ".headrace").symlink_to(stack.state_dir)
     guides.run(guides.DOCS / "guides" / "http.md", tmp_path)
+
+
+@needs_tools
+@pytest.mark.torch
+def test_the_bulk_guide_works_as_written(stack: RunningStack, tmp_path: Path) -> None:
+    (tmp_path / ".headrace").symlink_to(stack.state_dir)
+    guides.run(guides.DOCS / "guides" / "bulk.md", tmp_path)
 
 
 @needs_tools

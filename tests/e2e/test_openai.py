@@ -6,13 +6,17 @@ import time
 from collections.abc import Iterator
 
 import openai
+import orjson
 import pytest
+from openai.types import Batch
 
-from tests.e2e.test_flow import texts
+from tests.e2e.test_flow import WORDS, texts
 from tests.support.client import Caller
 from tests.support.stacks import RunningStack
+from tests.support.waiting import wait_until
 
 SIZE = 384
+LINES = 5000
 
 
 @pytest.fixture
@@ -100,3 +104,100 @@ def test_errors_are_its_own_and_say_what_is_wrong(client: openai.OpenAI, stack: 
     stranger = client.with_options(api_key="hr_nobody_nothing")
     with pytest.raises(openai.AuthenticationError):
         stranger.embeddings.create(model="minilm", input="a")
+
+
+@pytest.fixture(scope="module")
+def done(stack: RunningStack) -> Iterator[tuple[openai.OpenAI, list[str], Batch]]:
+    """A batch of 5,000 texts at its end."""
+    with openai.OpenAI(base_url=f"{stack.url}/v1", api_key=stack.api_key) as client:
+        wanted = [f"{number} {WORDS[number % len(WORDS)]}" for number in range(LINES)]
+        file = client.files.create(file=("in.jsonl", embeddings_file(wanted)), purpose="batch")
+        batch = client.batches.create(
+            input_file_id=file.id,
+            endpoint="/v1/embeddings",
+            completion_window="24h",
+            metadata={"of": "test_openai"},
+        )
+        seen: list[tuple[int, int]] = []
+
+        def ended() -> bool:
+            nonlocal batch
+            batch = client.batches.retrieve(batch.id)
+            if counts := batch.request_counts:
+                seen.append((counts.total, counts.completed + counts.failed))
+            return batch.completed_at is not None
+
+        wait_until(ended, 240, "the batch to be completed")
+        assert {total for total, _ in seen} <= {0, LINES}
+        assert [done for _, done in seen] == sorted(done for _, done in seen)
+        assert seen[-1] == (LINES, LINES)
+        yield client, wanted, batch
+
+
+def embeddings_file(wanted: list[str]) -> bytes:
+    lines = [
+        {
+            "custom_id": f"text-{number}",
+            "method": "POST",
+            "url": "/v1/embeddings",
+            "body": {"model": "minilm", "input": text},
+        }
+        for number, text in enumerate(wanted)
+    ]
+    return b"".join(orjson.dumps(line) + b"\n" for line in lines)
+
+
+@pytest.mark.torch
+@pytest.mark.timeout(300)
+def test_5000_lines_are_embedded_as_one_by_one(done: tuple[openai.OpenAI, list[str], Batch]) -> None:
+    client, wanted, batch = done
+    assert (batch.status, batch.error_file_id, batch.errors) == ("completed", None, None)
+    assert batch.request_counts is not None
+    assert batch.request_counts.model_dump() == {"total": LINES, "completed": LINES, "failed": 0}
+    assert batch.output_file_id is not None
+    lines = [orjson.loads(line) for line in client.files.content(batch.output_file_id).iter_lines()]
+    assert [line["custom_id"] for line in lines] == [f"text-{number}" for number in range(LINES)]
+    assert all(line["response"]["status_code"] == 200 and line["error"] is None for line in lines)
+    for number in (0, 1, 2499, LINES - 1):
+        alone = client.embeddings.create(model="minilm", input=wanted[number], encoding_format="float")
+        body = lines[number]["response"]["body"]
+        assert body["data"][0]["embedding"] == pytest.approx(alone.data[0].embedding, abs=1e-4)
+        assert body["usage"]["total_tokens"] == alone.usage.total_tokens
+    assert batch.id in [one.id for one in client.batches.list(limit=5)]
+
+
+@pytest.mark.torch
+@pytest.mark.timeout(300)
+def test_a_batch_is_cancelled(done: tuple[openai.OpenAI, list[str], Batch]) -> None:
+    client, wanted, first = done
+    assert client.batches.cancel(first.id) == first
+    batch = client.batches.create(
+        input_file_id=first.input_file_id, endpoint="/v1/embeddings", completion_window="24h"
+    )
+    wait_until(lambda: client.batches.retrieve(batch.id).in_progress_at, 60, "the batch to run")
+    assert client.batches.cancel(batch.id).status == "cancelling"
+    wait_until(
+        lambda: client.batches.retrieve(batch.id).status == "cancelled", 60, "the batch to be cancelled"
+    )
+    counts = client.batches.retrieve(batch.id).request_counts
+    assert counts is not None
+    assert (counts.total, counts.completed + counts.failed) == (len(wanted), len(wanted))
+    assert counts.failed > 0
+
+
+def test_what_is_wrong_with_a_batch_is_said_by_line(client: openai.OpenAI) -> None:
+    content = embeddings_file(["fine"]) + b"not json\n" + embeddings_file(["fine"])
+    file = client.files.create(file=("in.jsonl", content), purpose="batch")
+    batch = client.batches.create(input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h")
+    wait_until(lambda: client.batches.retrieve(batch.id).status == "failed", 60, "the batch to fail")
+    errors = client.batches.retrieve(batch.id).errors
+    assert errors is not None
+    assert [(one.line, one.code) for one in errors.data or ()] == [
+        (2, "invalid_json_line"),
+        (3, "duplicate_custom_id"),
+    ]
+    with pytest.raises(openai.NotFoundError) as missing:
+        client.batches.create(input_file_id="file-1", endpoint="/v1/embeddings", completion_window="24h")
+    assert (missing.value.code, missing.value.param) == ("file_not_found", "input_file_id")
+    with pytest.raises(openai.UnprocessableEntityError, match="endpoint"):
+        client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")

@@ -22,7 +22,7 @@ from tests.support.waiting import wait_until
 MakeStack = Callable[..., RunningStack]
 
 SERVERS = ["postgres", "valkey"]
-SUPERVISED = [*SERVERS, "api", "worker-interactive", "worker-batch", "sender", "scheduler", "flower"]
+SUPERVISED = [*SERVERS, "api", "worker-interactive", "worker-batch", "sender", "clerk", "scheduler", "flower"]
 
 # One worker with one slot: a stack that starts fast.
 SMALL = ("small:cpu.interactive,cpu.batch:1",)
@@ -125,8 +125,8 @@ def test_down_lets_everything_else_finish_before_the_servers(make_stack: MakeSta
     log = (stack.state_dir / "logs" / "supervisord.log").read_text()
     stopped = [line.split("stopped: ")[1] for line in log.splitlines() if "stopped: " in line]
     names = [line.split()[0] for line in stopped]
-    assert set(names[:5]) == {"api", "worker-small", "sender", "scheduler", "flower"}
-    assert set(names[5:7]) == {"postgres", "valkey"}
+    assert set(names[:6]) == {"api", "worker-small", "sender", "clerk", "scheduler", "flower"}
+    assert set(names[6:8]) == {"postgres", "valkey"}
     assert all("SIGKILL" not in line for line in stopped)
 
 

@@ -37,7 +37,8 @@ def test_concurrent_claims_share_the_queue_without_overlap(queue: Queue) -> None
 
     def work(number: int) -> list[UUID]:
         taken: list[UUID] = []
-        while claimed := claim.claim(queue.engine, crew[number].id, queue.echo.id, Lane.INTERACTIVE, 7, 60):
+        version_id = queue.echo.id
+        while claimed := claim.claim(queue.engine, crew[number].id, version_id, Lane.INTERACTIVE, 7, 60).jobs:
             taken += [job.id for job in claimed]
         return taken
 

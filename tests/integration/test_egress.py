@@ -123,7 +123,7 @@ async def read_request(reader: asyncio.StreamReader) -> bytes:
     """A request's head and body. Raises when the connection ended."""
     head = await reader.readuntil(b"\r\n\r\n")
     lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-    return head + await reader.readexactly(int(lengths[0].split(b":")[1]))
+    return head + await reader.readexactly(int(lengths[0].split(b":")[1]) if lengths else 0)
 
 
 def saying(
@@ -211,6 +211,12 @@ async def post(egress: Egress, url: str, body: bytes = b"{}", **options: Any) ->
     return await egress.post(url, headers, body, **{"deadline_s": 20, **options})
 
 
+async def get(egress: Egress, url: str, **options: Any) -> tuple[Answer, bytes]:
+    got = bytearray()
+    answer = await egress.get(url, {}, got.extend, **{"deadline_s": 20, **options})
+    return answer, bytes(got)
+
+
 async def failure(egress: Egress, url: str, **options: Any) -> str:
     with pytest.raises(EgressError) as failed:
         await post(egress, url, **options)
@@ -233,6 +239,65 @@ async def test_no_hostile_url_gets_as_far_as_a_socket(policy: EgressPolicy, watc
             for spelling in {url, url.replace("https", "http", 1)}:
                 assert await failure(egress, spelling) == "blocked", ascii(spelling)
         assert (watch, watch.made) == ([], made)
+
+
+@on_loop
+async def test_nothing_is_fetched_from_where_nothing_is_posted(watch: Watch) -> None:
+    async with canary() as port, Egress(EgressPolicy(), resolve=answers(["127.0.0.1"])) as egress:
+        made = watch.made
+        for url in (*(url for url, _ in hostile.URLS), "https://good.example:PORT/"):
+            with pytest.raises(EgressError) as failed:
+                await get(egress, url.replace("PORT", str(port)))
+            assert failed.value.kind == "blocked", ascii(url)
+        assert (watch, watch.made) == ([], made)
+
+
+@on_loop
+async def test_what_is_fetched_is_whole_or_an_error() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: Image/PNG; a=b\r\n"
+    whole = saying(head + b"Content-Length: 4\r\n\r\nab", b"cd")
+    short = saying(head + b"Content-Length: 9\r\n\r\nabcd", close=True)
+    cut = saying(CHUNKED % 200 + b"4\r\nabcd\r\n", close=True)
+    packed = saying(head + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\nxx")
+    async with whole, short, cut, packed, Egress(LOCAL) as egress:
+        answer, got = await get(egress, whole.url)
+        assert (answer.status, answer.content_type, got) == (200, "image/png", b"abcd")
+        for server, kind in (
+            (short, "connection_failed"),
+            (cut, "connection_failed"),
+            (packed, "invalid_response"),
+        ):
+            with pytest.raises(EgressError) as failed:
+                await get(egress, server.url)
+            assert failed.value.kind == kind
+
+
+@on_loop
+async def test_a_redirect_leads_nowhere_and_gives_nothing() -> None:
+    async with saying(OK) as inside:
+        moved = f"HTTP/1.1 302 Found\r\nLocation: {inside.url}\r\nContent-Length: 2\r\n\r\nhi".encode()
+        async with saying(moved) as server, Egress(LOCAL) as egress:
+            answer, got = await get(egress, server.url)
+            assert (answer.status, got, inside.requests) == (302, b"", [])
+
+
+@on_loop
+async def test_who_takes_the_bytes_can_end_it() -> None:
+    def full(_: bytes) -> None:
+        raise BufferError
+
+    async with repeating(CHUNKED % 200, b"4\r\nabcd\r\n") as server, Egress(LOCAL) as egress:
+        with pytest.raises(BufferError):
+            await egress.get(server.url, {}, full, deadline_s=20)
+        await server.gone.wait()
+
+
+@on_loop
+async def test_a_body_that_is_not_over_in_time_is_a_timeout() -> None:
+    async with repeating(CHUNKED % 200, b"4\r\nabcd\r\n", pause_s=0.02) as server, Egress(LOCAL) as egress:
+        with pytest.raises(EgressError) as failed:
+            await get(egress, server.url, deadline_s=0.2)
+        assert failed.value.kind == "timeout"
 
 
 @on_loop

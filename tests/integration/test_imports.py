@@ -102,5 +102,9 @@ def test_the_workers_load_no_flask_and_no_torch() -> None:
     assert loaded_by("workers.tasks") & {"flask", "torch", "transformers", "aiohttp"} == set()
 
 
+def test_the_clerk_loads_no_flask_no_torch_and_no_way_out() -> None:
+    assert loaded_by("workers.bulk.tasks") & {"flask", "torch", "transformers", "aiohttp"} == set()
+
+
 def test_the_sender_loads_no_flask_and_no_torch() -> None:
     assert loaded_by("workers.webhooks.tasks") & {"flask", "torch", "transformers"} == set()

@@ -45,7 +45,11 @@ def queue(database_url: str) -> Queue:
 @pytest.fixture
 def settings(database_url: str, redis_url: str) -> Settings:
     return settings_for(
-        database_url, redis_url, allow_local_webhooks=True, api={"public_url": "http://headrace.test"}
+        database_url,
+        redis_url,
+        allow_local_webhooks=True,
+        api={"public_url": "http://headrace.test"},
+        worker={"linger_s": 0},
     )
 
 

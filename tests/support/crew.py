@@ -9,15 +9,20 @@ from app.broker.ring import Ringer
 from app.db import models
 from app.db.engine import make_engine
 from app.domain.ids import new_uuid
+from app.domain.media import MediaPolicy
 from app.domain.model import ModelVersion
 from app.domain.stages import WorkerIdentity
 from app.intake.source import spec_of
+from app.settings import Media as MediaSettings
 from app.settings import Worker as WorkerSettings
+from app.storage.store import NoStorage
 from tests.support import models as test_models
 from tests.support.jobs import Queue
 from workers.child import Child
 from workers.drainflag import DrainFlag
+from workers.media.stage import MediaStage
 from workers.notify import Notifier
+from workers.outputs import Outputs
 from workers.presence import host_identity
 from workers.runners.cache import RunnerCache
 from workers.runners.local import LocalRunner
@@ -27,8 +32,11 @@ def make_child(database_url: str, redis_url: str, **changes: Any) -> Child:
     """A child as `Child.start` composes it, without a Celery worker around it."""
     queues = changes.pop("queues", ("cpu.interactive",))
     pid = changes.pop("pid", 1)
+    engine = make_engine(SecretStr(database_url), pool_size=3, lookups_only=True)
     parts: dict[str, Any] = {
-        "engine": make_engine(SecretStr(database_url), pool_size=3, lookups_only=True),
+        "engine": engine,
+        "media": MediaStage(engine, NoStorage(), MediaPolicy(), MediaSettings()),
+        "outputs": Outputs(engine, NoStorage(), 262_144, 200_000_000, 86_400),
         "ringer": Ringer(SecretStr(redis_url)),
         "notifier": Notifier(SecretStr(redis_url)),
         "runners": RunnerCache(lambda spec: LocalRunner.load(spec, "cpu"), budget_mb=4096),

@@ -78,7 +78,7 @@ class Queue:
         self, worker: WorkerIdentity, window: int = 100, lane: Lane = Lane.INTERACTIVE
     ) -> list[ClaimedJob]:
         """Claim as a worker does."""
-        return claim.claim(self.engine, worker.id, self.echo.id, lane, window, 60.0)
+        return list(claim.claim(self.engine, worker.id, self.echo.id, lane, window, 60.0).jobs)
 
     def get(self, job_id: UUID) -> Any:
         """The job's row as the API reads it."""

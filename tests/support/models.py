@@ -1,10 +1,12 @@
 """Models that tests run, and where the shipped ones are."""
 
+import hashlib
 from pathlib import Path
 
 from pydantic import BaseModel
 
-from app.domain.model import Context, Model
+from app.domain.model import Context, Media, Model
+from app.errors import JobError
 from app.intake.source import spec_of
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "models"
@@ -115,3 +117,74 @@ class Unloadable(_Base):
 
     def predict(self, values: list[Number]) -> list[Number]:
         return values
+
+
+class Words(BaseModel):
+    """A text."""
+
+    text: str
+
+
+class Vector(BaseModel):
+    """What an embedding model answers."""
+
+    embedding: list[float]
+
+
+class Lengths(Model):
+    """Embeds a text by its length, without torch. `fail` fails."""
+
+    name = "lengths"
+    version = "1"
+    unit = "tokens"
+    Input = Words
+    Output = Vector
+
+    def measure(self, value: Words) -> int:
+        return len(value.text)
+
+    def predict(self, values: list[Words]) -> list[dict[str, list[float]] | Exception]:
+        return [
+            JobError("model_error", "asked to fail")
+            if value.text == "fail"
+            else {"embedding": [float(len(value.text)), 1.0]}
+            for value in values
+        ]
+
+
+class Weigh(Model):
+    """Says what media it got, and answers at the length it is told to."""
+
+    name = "weigh"
+    version = "1"
+    max_batch_items = 8
+    execution_timeout_s = 20.0
+
+    class Input(BaseModel):
+        media: Media
+        more: list[Media | None] = []
+        note: str | None = None
+        pad: int = 0
+
+    class Output(BaseModel):
+        sizes: list[int]
+        sha256: str
+        content_type: str
+        filename: str | None
+        pad: str
+
+    def measure(self, value: Input) -> int:
+        return max(1, len(value.media.bytes))
+
+    def predict(self, values: list[Input]) -> list[Output]:
+        return [self._weigh(value) for value in values]
+
+    def _weigh(self, value: Input) -> Output:
+        first = value.media
+        return self.Output(
+            sizes=[len(media.bytes) for media in (first, *value.more) if media is not None],
+            sha256=hashlib.sha256(first.open().read()).hexdigest(),
+            content_type=first.content_type,
+            filename=first.filename,
+            pad="x" * value.pad,
+        )

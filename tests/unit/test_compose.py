@@ -61,7 +61,7 @@ def test_it_fits_the_compose_specification() -> None:
 
 def test_every_part_of_the_system_has_a_service() -> None:
     expected = {"postgres", "redis", "migrate", "api", "worker-cpu", "worker-batch", "worker-gpu"}
-    assert set(SERVICES) == expected | {"sender", "scheduler", "flower", "ctl"}
+    assert set(SERVICES) == expected | {"sender", "clerk", "scheduler", "flower", "ctl"}
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -120,6 +120,12 @@ def test_workers_run_as_in_the_embedded_stack(name: str) -> None:
 def test_the_sender_runs_as_in_the_embedded_stack() -> None:
     words = command(SERVICES["sender"])
     ours = programs.sender("http://127.0.0.1").command
+    assert set(ours[ours.index("-A") :]) - {"--loglevel", "INFO"} == set(words[1:])
+
+
+def test_the_clerk_runs_as_in_the_embedded_stack() -> None:
+    words = command(SERVICES["clerk"])
+    ours = programs.clerk().command
     assert set(ours[ours.index("-A") :]) - {"--loglevel", "INFO"} == set(words[1:])
 
 
@@ -195,7 +201,7 @@ def test_the_dockerfile_copies_what_exists_and_what_is_not_ignored() -> None:
 def test_files_are_seen_by_all_who_work_with_them_and_by_nobody_else() -> None:
     place = "storage:/var/lib/headrace/storage"
     seen_by = {name for name, service in OURS.items() if place in service.get("volumes", [])}
-    assert seen_by == {"api", "scheduler", "ctl", *WORKERS}
+    assert seen_by == {"api", "clerk", "scheduler", "ctl", *WORKERS}
     assert "storage" in COMPOSE["volumes"]
     assert env_example()["STORAGE_URL"] == "file:///var/lib/headrace/storage"
     # A new volume takes its owner from the image.

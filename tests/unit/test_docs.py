@@ -115,6 +115,7 @@ def test_every_verb_has_its_chapter() -> None:
     assert chapters == [
         "0-overview.md",
         *(f"{number}-{verb}.md" for number, verb in enumerate(VERBS, start=1)),
+        "bulk.md",
     ]
     for name in chapters[1:]:
         text = (DOCS / "architecture" / name).read_text()
@@ -169,7 +170,7 @@ def test_errors_of_jobs_are_those_of_the_code() -> None:
     listed = set(re.findall(r"^\| `(\w+)` \|", text.partition("## A failed job")[2], re.MULTILINE))
     sources = [*(ROOT / "workers").rglob("*.py"), ROOT / "app" / "db" / "rescue.py"]
     code = "\n".join(path.read_text() for path in sources)
-    raised = set(re.findall(r'(?:JobError|Failed)\(\s*"(\w+)"', code)) | set(
+    raised = set(re.findall(r'(?:JobError|Failed|Unfetched)\(\s*"(\w+)"', code)) | set(
         re.findall(r"'code', '(\w+)'", code)
     )
     assert listed == raised

@@ -31,7 +31,8 @@ def names(planned: Plan) -> list[str]:
 
 def test_with_servers_of_the_user_nothing_is_embedded(state: StateDir) -> None:
     planned = plan.make(state, Options(), OWN_SERVERS)
-    assert names(planned) == ["api", "worker-interactive", "worker-batch", "sender", "scheduler", "flower"]
+    workers = ["worker-interactive", "worker-batch", "sender", "clerk"]
+    assert names(planned) == ["api", *workers, "scheduler", "flower"]
     assert planned.postgres is None
     assert OWN_SERVERS.items() <= planned.env.items()
     assert not state.postgres.exists()
@@ -75,7 +76,7 @@ def test_a_port_the_user_asked_for_must_be_free(state: StateDir) -> None:
 def test_given_workers_replace_the_default_ones(state: StateDir) -> None:
     workers = [Worker.parse("fast:cpu.interactive,cpu.batch:4"), Worker.parse("slow:cpu.batch")]
     planned = plan.make(state, Options(workers=workers), OWN_SERVERS)
-    assert names(planned) == ["api", "worker-fast", "worker-slow", "sender", "scheduler", "flower"]
+    assert names(planned) == ["api", "worker-fast", "worker-slow", "sender", "clerk", "scheduler", "flower"]
     fast = planned.programs[1]
     assert fast.environment["HEADRACE_WORKER_POOL"] == "fast"
     assert " -n fast@%h -Q cpu.interactive,cpu.batch -c 4 " in " ".join(fast.command)

@@ -45,7 +45,7 @@ def test_out_of_memory_halves_the_batch_and_is_remembered() -> None:
     outcomes = run(runner, [1.0] * 8)
     assert all(isinstance(outcome.verdict, Succeeded) for outcome in outcomes)
     assert [outcome.batch_size for outcome in outcomes] == [2] * 8
-    assert runner.max_items == 2
+    assert (runner.caps.items, runner.caps.units) == (2, 2)
 
 
 def test_an_input_too_large_for_the_device_fails_for_good() -> None:

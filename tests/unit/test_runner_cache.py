@@ -15,7 +15,7 @@ class FakeRunner:
     """Something loaded that remembers whether it was let go."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        self.spec, self.max_items, self.closed = spec, 1, False
+        self.spec, self.closed = spec, False
 
     def close(self) -> None:
         self.closed = True
@@ -28,11 +28,14 @@ class Shelf:
         self.loads: list[str] = []
         self.fail = False
         self.now = 0.0
+        self.resident_mb = 100.0
+        self.takes_mb = 0.0
 
     def load(self, spec: ModelSpec) -> Any:
         self.loads.append(spec.name)
         if self.fail:
             raise LoadFailed("no weights")
+        self.resident_mb += self.takes_mb
         return FakeRunner(spec)
 
 
@@ -43,7 +46,9 @@ def shelf() -> Shelf:
 
 @pytest.fixture
 def cache(shelf: Shelf) -> RunnerCache:
-    return RunnerCache(shelf.load, budget_mb=100, clock=lambda: shelf.now)
+    return RunnerCache(
+        shelf.load, budget_mb=100, clock=lambda: shelf.now, resident_mb=lambda: shelf.resident_mb
+    )
 
 
 def version(number: int, memory_mb: int = 40) -> ModelVersion:
@@ -86,3 +91,13 @@ def test_other_code_behind_a_version_replaces_what_is_loaded(cache: RunnerCache)
     new = cache.get(ModelVersion(1, replace(version(1).spec, source_sha256="other")))
     assert old is not new
     assert old.closed  # type: ignore[attr-defined]
+
+
+def test_what_loading_took_counts_when_it_is_more_than_was_declared(cache: RunnerCache, shelf: Shelf) -> None:
+    one = cache.get(version(1))
+    shelf.takes_mb = 70.0
+    assert cache.fits(version(2))
+    two = cache.get(version(2))
+    assert (one.closed, two.closed) == (True, False)
+    assert not cache.fits(version(3))
+    assert cache.fits(version(3, memory_mb=30))

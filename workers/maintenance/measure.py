@@ -1,8 +1,8 @@
-"""measure: how many jobs and deliveries wait and run, as gauges."""
+"""measure: how many jobs, deliveries and batches wait and run, as gauges."""
 
 from dataclasses import dataclass, field
 
-from app.db import deliveries, upkeep
+from app.db import batch_work, deliveries, upkeep
 from app.db.engine import Engine
 from app.domain.lanes import Lane
 from app.observability import metrics
@@ -14,6 +14,7 @@ class Measure:
 
     engine: Engine
     _seen: set[tuple[str, Lane, str]] = field(default_factory=set)
+    _seen_statuses: set[str] = field(default_factory=set)
 
     def run_once(self) -> int:
         """Returns how many jobs are alive."""
@@ -24,4 +25,8 @@ class Measure:
             gauge.set(depths.get((model, lane, place), 0))
         for where, count in deliveries.depths(self.engine).items():
             metrics.WEBHOOK_QUEUE.labels(where).set(count)
+        batches = batch_work.depths(self.engine)
+        self._seen_statuses |= batches.keys()
+        for status in self._seen_statuses:
+            metrics.BATCHES_OPEN.labels(status).set(batches.get(status, 0))
         return sum(depths.values())

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from app.db import partitions, upkeep
+from app.db import batch_steps, partitions, upkeep
 from app.db.engine import Engine, transaction
 from app.intake import files
 from app.storage import Storage
@@ -31,11 +31,15 @@ class Prune:
         now = self.clock()
         with transaction(self.engine) as connection:
             partitions.ensure(connection, now)
-            dropped = partitions.drop_before(connection, now - timedelta(days=self.retention_days))
+            horizon = now - timedelta(days=self.retention_days)
+            dropped = partitions.drop_before(connection, horizon)
+        batches = batch_steps.prune(self.engine, horizon)
         keys = upkeep.forget_idempotency_keys(self.engine, self.idempotency_hours)
         workers = upkeep.forget_workers(self.engine)
-        if dropped or keys or workers:
-            log.info("prune.done", partitions=dropped, idempotency_keys=keys, workers=workers)
+        if dropped or batches or keys or workers:
+            log.info(
+                "prune.done", partitions=dropped, batches=batches, idempotency_keys=keys, workers=workers
+            )
         return len(dropped)
 
 

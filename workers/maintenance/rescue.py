@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from app.db import deliveries
+from app.db import batch_work, deliveries
 from app.db import rescue as sql
 from app.db.engine import Engine
 from app.domain.states import JobStatus
@@ -43,4 +43,6 @@ class Rescue:
         for worker_id in deliveries.orphaned_workers(self.engine):
             if lost := deliveries.rescue(self.engine, worker_id):
                 log.warning("rescue.deliveries", worker_id=str(worker_id), deliveries=lost)
+        for batch_id in batch_work.rescue(self.engine):
+            log.warning("rescue.batch", batch=str(batch_id))
         return taken

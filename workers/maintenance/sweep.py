@@ -1,4 +1,4 @@
-"""sweep: ring for every version with ready jobs and for deliveries that are due.
+"""sweep: ring for every version with ready jobs, and for deliveries and batches that are due.
 
 So a lost bell costs seconds and no job, and a retry is sent within a tick of its time.
 """
@@ -6,9 +6,9 @@ So a lost bell costs seconds and no job, and a retry is sent within a tick of it
 from dataclasses import dataclass
 
 from app.broker.ring import Ringer, doorbell_for
-from app.db import deliveries, upkeep
+from app.db import batch_work, deliveries, upkeep
 from app.db.engine import Engine
-from app.domain.stages import DeliveryBell
+from app.domain.stages import BatchBell, DeliveryBell
 
 MANY = 64
 """With so many bells in a queue nobody is listening; one more would only fill Redis."""
@@ -31,4 +31,7 @@ class Sweep:
                 self.ringer.ring(bell)
         if deliveries.any_due(self.engine) and self.ringer.waiting(DeliveryBell.queue) < MANY:
             self.ringer.ring(DeliveryBell())
+        batch_work.notice(self.engine)
+        if batch_work.any_due(self.engine) and self.ringer.waiting(BatchBell.queue) < MANY:
+            self.ringer.ring(BatchBell())
         return len(waiting)

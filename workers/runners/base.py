@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from app.domain.cost import CostModel
 from app.domain.model import Context, ModelSpec
+from app.domain.planning import Caps
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +21,10 @@ class Runner(Protocol):
     """A loaded model version, ready to run."""
 
     spec: ModelSpec
-    max_items: int
+    caps: Caps
     """The largest micro-batch it takes; shrinks for good when the device runs out of memory."""
+    costs: CostModel
+    """What its micro-batches cost, learned from those that ran."""
 
     def read(self, value: Any) -> tuple[Any, int]:
         """The model's own `Input` of a job's input, and its size in units (at least 1).
@@ -31,8 +35,8 @@ class Runner(Protocol):
     def run(self, values: list[Any], context: Context) -> Ran:
         """One forward pass over values from `read`. Raises what the model raises."""
 
-    def shrink(self, size: int) -> None:
-        """The device ran out of memory at `size` items: free what can be freed and take fewer from now on."""
+    def shrink(self, items: int, padded_units: int) -> None:
+        """The device ran out of memory at this size: free what can be freed and take half from now on."""
 
     def close(self) -> None:
         """Let go of the model's memory."""

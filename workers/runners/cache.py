@@ -8,6 +8,7 @@ from typing import Any
 from app.domain.model import ModelSpec, ModelVersion
 from workers.runners.base import Runner
 from workers.runners.local import LoadFailed
+from workers.runners.memory import resident_mb
 
 RETRY_LOAD_S = 5.0
 """A model that failed to load is not tried again sooner: loading may be slow, and others wait."""
@@ -21,10 +22,13 @@ class RunnerCache:
         load: Callable[[ModelSpec], Runner],
         budget_mb: int,
         clock: Callable[[], float] = time.monotonic,
+        resident_mb: Callable[[], float] = resident_mb,
     ) -> None:
         self._load = load
         self._budget_mb = budget_mb
         self._clock = clock
+        self._resident_mb = resident_mb
+        self._costs: dict[int, float] = {}
         self._loaded: OrderedDict[int, Runner] = OrderedDict()
         self._failed: dict[int, tuple[ModelSpec, str, float]] = {}
 
@@ -41,14 +45,23 @@ class RunnerCache:
         if stale is not None:
             stale.close()
         self._make_room(version.spec.memory_mb)
+        before = self._resident_mb()
         try:
             runner = self._load(version.spec)
         except LoadFailed as error:
             self._failed[version.id] = (version.spec, str(error), self._clock() + RETRY_LOAD_S)
             raise
         self._failed.pop(version.id, None)
+        # What the class declares is a guess, and what loading took is the least that it takes.
+        cost = max(version.spec.memory_mb, self._resident_mb() - before)
+        self._make_room(cost)
         self._loaded[version.id] = runner
+        self._costs[version.id] = cost
         return runner
+
+    def fits(self, version: ModelVersion) -> bool:
+        """Whether it can be loaded beside what is loaded, going by what its class declares."""
+        return self._used() + version.spec.memory_mb <= self._budget_mb
 
     def status(self) -> dict[str, Any]:
         """`{"minilm@1": {"state": "loaded"}, "broken@1": {"state": "failed", "error": …}}`."""
@@ -60,12 +73,13 @@ class RunnerCache:
         }
         return {**loaded, **failed}
 
-    def _make_room(self, needed_mb: int) -> None:
-        used = sum(runner.spec.memory_mb for runner in self._loaded.values())
-        while self._loaded and used + needed_mb > self._budget_mb:
+    def _make_room(self, needed_mb: float) -> None:
+        while self._loaded and self._used() + needed_mb > self._budget_mb:
             _, oldest = self._loaded.popitem(last=False)
-            used -= oldest.spec.memory_mb
             oldest.close()
+
+    def _used(self) -> float:
+        return sum(self._costs[id] for id in self._loaded)
 
 
 def _label(spec: ModelSpec) -> str:

@@ -8,10 +8,13 @@ import orjson
 from pydantic import ValidationError
 from pydantic_core import to_json
 
+from app.domain.cost import CostModel
 from app.domain.model import Context, Model, ModelSpec
+from app.domain.planning import Caps
 from app.errors import JobError
 from app.intake.source import load_class, sha256_of, source_file
 from workers.runners import device as devices
+from workers.runners import variants
 from workers.runners.base import Ran
 
 
@@ -19,12 +22,23 @@ class LoadFailed(Exception):
     """The model could not be loaded here; the message says why, in one line."""
 
 
+class Nobody:
+    """The context of a run that no job waits for."""
+
+    def progress(self, index: int, fraction: float, message: str | None = None) -> None:
+        """Nobody is told."""
+
+    def canceled(self, index: int) -> bool:  # noqa: ARG002 - see Context
+        return False
+
+
 class LocalRunner:
     """See `Runner`. Checks what the model returns: one output per input, each valid, each JSON."""
 
     def __init__(self, spec: ModelSpec, model: Model, device: str) -> None:
         self.spec = spec
-        self.max_items = spec.max_batch_items
+        self.caps = Caps(spec.max_batch_items, spec.max_batch_units)
+        self.costs = CostModel()
         self._model = model
         self._device = device
 
@@ -40,11 +54,35 @@ class LocalRunner:
                 raise LoadFailed(f"{spec.source} is not the code that was registered as {spec.version}")
             model = model_class()
             model.load(device)
+            variants.apply(model, spec.variant, device)
+            runner = cls(spec, model, device)
+            runner.warm_up()
         except LoadFailed:
             raise
+        except variants.CannotApply as error:
+            raise LoadFailed(str(error)) from error
         except Exception as error:
             raise LoadFailed(f"{type(error).__name__}: {error}") from error
-        return cls(spec, model, device)
+        return runner
+
+    @property
+    def size(self) -> int:
+        """Bytes of the model's weights, as far as it keeps them in torch modules."""
+        return variants.size_of(self._model)
+
+    def warm_up(self) -> None:
+        """Run the model's examples, so that no job pays for what the first micro-batches cost.
+
+        Together and one alone: a compiled model has code of its own for a micro-batch of one.
+        """
+        values = [self.read(example)[0] for example in self._model.examples][: self.caps.items]
+        for batch in (values, values[:1]):
+            if batch:
+                failed = [
+                    output for output in self.run(batch, Nobody()).outputs if not isinstance(output, bytes)
+                ]
+                if failed:
+                    raise LoadFailed(f"an example of the model's own fails: {failed[0]}")
 
     def read(self, value: Any) -> tuple[Any, int]:
         try:
@@ -69,8 +107,8 @@ class LocalRunner:
             )
         return Ran([self._encode(output) for output in outputs], device_s)
 
-    def shrink(self, size: int) -> None:
-        self.max_items = max(1, size // 2)
+    def shrink(self, items: int, padded_units: int) -> None:
+        self.caps = self.caps.half_of(items, padded_units)
         devices.empty_cache(self._device)
 
     def close(self) -> None:

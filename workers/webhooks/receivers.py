@@ -45,9 +45,10 @@ class Receivers:
         now = self._clock()
         return {target: self._room(receiver, now) for target, receiver in self._known.items()}
 
-    def any_full(self) -> bool:
-        """Whether a receiver has all it may have at a time, so that more may wait for it."""
-        return any(known.under_way >= known.limit for known in self._known.values() if known.under_way)
+    def full(self, target: str) -> bool:
+        """Whether it has all it may have at a time, so that more may wait for it."""
+        known = self._known[target]
+        return known.under_way >= known.limit
 
     def began(self, target: str) -> None:
         """A delivery to it is under way."""

@@ -6,6 +6,7 @@ and connections and what is under way outlive the task. Postgres is asked in oth
 
 import asyncio
 import contextlib
+import os
 import random
 import resource
 import threading
@@ -16,12 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
+from math import ceil
 from typing import Any
 from uuid import UUID
 
 from app.broker.ring import Ringer
-from app.db import deliveries, endpoints, jobs
-from app.db.deliveries import ClaimedDelivery, SettledTry
+from app.db import batches, deliveries, endpoints, jobs
+from app.db.deliveries import Claimed, ClaimedDelivery, SettledTry
 from app.db.engine import Engine, make_engine
 from app.domain.delivery import DeliveryStatus
 from app.domain.egress import EgressPolicy
@@ -41,8 +43,8 @@ from workers.webhooks.receivers import Receivers
 
 log = logs.get_logger()
 
-NEWS_S = 0.05
-"""How soon a new bell is heard while deliveries are under way."""
+NEWS_S = 0.1
+"""How soon a bell is heard by a sender that is awake. What ended meanwhile is claimed together."""
 
 QUIET_S = 1.0
 """How long nothing is claimed while receivers hang and no bell rings: retries that come due wait for it."""
@@ -107,6 +109,8 @@ class Sender(Presence):
         self._found = 0
         self._ended: list[SettledTry] = []
         self._settling: asyncio.Task[None] | None = None
+        # A receiver that had all it may have was done with one, since the last claim.
+        self._freed = False
         self._news = asyncio.Event()
 
     @classmethod
@@ -115,6 +119,7 @@ class Sender(Presence):
         _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
         # A socket for each delivery under way, and for some seconds after it. The usual 1,024 are too few.
         resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
+        os.nice(settings.sender.nice)
         return cls(
             engine=make_engine(
                 settings.database_url,
@@ -141,6 +146,7 @@ class Sender(Presence):
             except BaseException:
                 # What is under way shall not be sent twice because a claim failed.
                 self._call(self._finish())
+                self.ringer.clear(BELL)
                 self.abandon()
                 raise
 
@@ -165,20 +171,20 @@ class Sender(Presence):
         report = self._report = DeliveryReport()
         until = self._clock() + self._settings.worker.slice_s
         while not self._over(report, until):
-            # Cleared before the claim: whatever is committed after it rings anew.
-            await self._in_thread(self.ringer.clear, BELL)
-            more, quiet = await self._claim()
-            if quiet:
-                await self._wait_for_bell()
-            else:
-                await self._wait_for_news(self._sending // 2 if more else 0)
-            if not more and not self._under_way:
+            if await self._claim():
+                await self._wait_for_news(partial(self._sending_at_most, self._sending // 2))
+            elif not await self._rings_again():
                 return report
         if report.ended == "draining":
             await self._finish()
         # Somebody else, or this process later, should go on.
-        await self._in_thread(self.ringer.ring, BELL)
+        await self._in_thread(self._pass_on)
         return report
+
+    def _pass_on(self) -> None:
+        # The flag still stands, so without this there would be no message.
+        self.ringer.clear(BELL)
+        self.ringer.ring(BELL)
 
     def _over(self, report: DeliveryReport, until: float) -> bool:
         if self.draining():
@@ -187,19 +193,17 @@ class Sender(Presence):
             report.ended = "slice"
         return report.ended != "empty"
 
-    async def _claim(self) -> tuple[bool, bool]:
-        """Start as many due deliveries as there is room for.
-
-        Returns whether more may be due than that, and whether there was none that has room.
-        """
+    async def _claim(self) -> bool:
+        """Start as many due deliveries as there is room for. Whether more may be due that have room."""
         window = self._settings.sender.in_flight - len(self._under_way)
         if window <= 0:
-            return True, False
+            return True
         self._receivers.forget_idle()
+        self._freed = False
         rooms, room = self._receivers.rooms(), self._receivers.default_room
-        full = self._receivers.any_full()
-        claimed, reached, ready, refused = await self._in_thread(self._prepare, window, room, rooms)
-        self._report.claimed += claimed
+        claimed, ready, refused = await self._in_thread(self._prepare, window, room, rooms)
+        count = len(claimed.deliveries)
+        self._report.claimed += count
         if refused:
             self._under_way |= {one.id: None for one in refused}
             self._end(refused)
@@ -208,15 +212,12 @@ class Sender(Presence):
             self._under_way[one.delivery.id] = asyncio.create_task(self._send(one))
             self._sending += 1
         metrics.WEBHOOK_UNDER_WAY.set(len(self._under_way))
-        taken = Counter(one.delivery.target for one in ready)
-        goes_on = self._round_goes_on(reached, claimed)
-        more = (
-            goes_on
-            or full
-            or claimed == window
+        taken = Counter(one.target for one in claimed.deliveries)
+        return (
+            self._round_goes_on(claimed.reached, count)
+            or count == window
             or any(count == rooms.get(target, room) for target, count in taken.items())
         )
-        return more, not claimed and not goes_on
 
     def _round_goes_on(self, reached: str, claimed: int) -> bool:
         """Whether targets are left that this round has not seen, or another round may find something."""
@@ -229,17 +230,22 @@ class Sender(Presence):
 
     def _prepare(
         self, window: int, room: int, rooms: dict[str, int]
-    ) -> tuple[int, str, list[Ready], list[SettledTry]]:
+    ) -> tuple[Claimed, list[Ready], list[SettledTry]]:
         """In a thread: claim, read the jobs, make the bodies.
 
-        Returns how many, which target was reached, the ready ones and those that are not sent.
+        Returns what was claimed, and of it the ready ones and those that are not sent.
         """
         now = self._now() if self._now else None
+        # Before the claim: whatever is committed after it rings anew.
+        self.ringer.hear(BELL)
         claimed = deliveries.claim(
             self.engine, self.identity.id, window=window, room=room, rooms=rooms, after=self._after, now=now
         )
         wanted = [delivery.job_id for delivery in claimed.deliveries if delivery.job_id is not None]
         rows = jobs.for_webhooks(self.engine, wanted, MOST_BYTES) if wanted else {}
+        for delivery in claimed.deliveries:
+            if delivery.batch_id is not None and delivery.batch_id not in rows:
+                rows[delivery.batch_id] = batches.get(self.engine, delivery.tenant_id, delivery.batch_id)
         ready: list[Ready] = []
         refused: list[SettledTry] = []
         for delivery in claimed.deliveries:
@@ -249,16 +255,17 @@ class Sender(Presence):
                 refused.append(unsent(delivery, DeliveryStatus.FAILED, "endpoint_disabled"))
             else:
                 self._make_ready(delivery, rows, ready, refused)
-        return len(claimed.deliveries), claimed.reached, ready, refused
+        return claimed, ready, refused
 
     def _make_ready(
         self, delivery: ClaimedDelivery, rows: dict[UUID, Any], ready: list[Ready], refused: list[SettledTry]
     ) -> None:
         try:
-            job = rows.get(delivery.job_id) if delivery.job_id is not None else None
-            content = body(delivery, job, self._base_url)
+            about = delivery.job_id or delivery.batch_id
+            content = body(delivery, rows.get(about) if about else None, self._base_url)
             if content is None:
-                refused.append(unsent(delivery, DeliveryStatus.FAILED, "job_gone"))
+                gone = "job_gone" if delivery.job_id else "batch_gone"
+                refused.append(unsent(delivery, DeliveryStatus.FAILED, gone))
             else:
                 ready.append(Ready(delivery, content, self._secrets(delivery)))
         except CannotOpen as error:
@@ -298,6 +305,7 @@ class Sender(Presence):
             tried = internal_error(delivery, self._jitter())
         finally:
             self._sending -= 1
+            self._freed |= self._receivers.full(delivery.target)
             self._news.set()
         (self._receivers.answered if alive(tried) else self._receivers.failed)(delivery.target)
         self._observe(delivery, tried)
@@ -355,24 +363,35 @@ class Sender(Presence):
             if endpoints.disable(self.engine, endpoint_id, reason, webhook_view.endpoint, now):
                 log.warning("webhook.endpoint_disabled", endpoint=str(endpoint_id), reason=reason)
 
-    async def _wait_for_news(self, enough: int) -> None:
-        """Until no more than `enough` deliveries are being sent and written, or `NEWS_S` passed."""
+    async def _wait_for_news(self, come: Callable[[], bool]) -> None:
+        """Until `come` holds, or `NEWS_S` passed."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(NEWS_S):
-                while self._sending > enough or (not enough and self._under_way):
+                while not come():
                     self._news.clear()
                     await self._news.wait()
 
-    async def _wait_for_bell(self) -> None:
-        """Until a delivery ended, or a bell rang, or `QUIET_S` passed: before that a claim finds nothing.
+    def _sending_at_most(self, enough: int) -> bool:
+        return self._sending <= enough
 
-        Asking Redis costs a tenth of a claim, and receivers that hang may keep us here all day.
+    async def _rings_again(self) -> bool:
+        """Wait for what makes a claim worth while: a bell, room at a receiver that was full, a retry's time.
+
+        False if all has ended and no bell rang for as long as an idle child lingers: the next one comes
+        through Celery. Asking Redis costs a tenth of a claim; receivers that hang may keep us here all day.
         """
-        sending, until = self._sending, self._clock() + QUIET_S
-        while self._under_way and self._sending >= sending and self._clock() < until:
-            await self._wait_for_news(max(0, sending - 1))
+        quiet_until = self._clock() + QUIET_S
+        while self._under_way and not self._freed and self._clock() < quiet_until:
+            await self._wait_for_news(lambda: self._freed or not self._under_way)
             if await self._in_thread(self.ringer.rung, BELL.queue):
-                return
+                return True
+        if self._under_way or self._freed:
+            return True
+        for _ in range(ceil(self._settings.worker.linger_s / NEWS_S)):
+            await asyncio.sleep(NEWS_S)
+            if self.draining() or await self._in_thread(self.ringer.rung, BELL.queue):
+                return True
+        return not await self._in_thread(self.ringer.leave_off, BELL)
 
     async def _finish(self) -> None:
         """Let what is under way end; what has not by its deadline is given back, and costs no try."""

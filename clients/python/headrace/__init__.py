@@ -8,6 +8,9 @@ Every name below is public and stays; everything else may change without notice.
 """
 
 from headrace import webhooks
+from headrace.batch import Batch, WrongLine
+from headrace.batch_result import BatchResult
+from headrace.batches import Batches
 from headrace.catalog import Model, Models, Worker, Workers
 from headrace.client import Client
 from headrace.clock import Clock
@@ -17,6 +20,12 @@ from headrace.errors import (
     APITimeoutError,
     AuthenticationError,
     BadRequestError,
+    BatchCancelled,
+    BatchError,
+    BatchExpired,
+    BatchFailed,
+    BatchWaitTimeout,
+    ChecksumError,
     ConfigError,
     ConflictError,
     FieldError,
@@ -36,17 +45,25 @@ from headrace.errors import (
     WebhookVerificationError,
 )
 from headrace.events import Event
+from headrace.files import File, Files
 from headrace.job import Job
 from headrace.jobs import Jobs
 from headrace.types import (
     Attempt,
+    BatchCounts,
+    BatchOptions,
+    BatchProgress,
+    BatchStatus,
     DeliveryAttempt,
     DeliveryStatus,
     EndpointStatus,
+    Estimate,
     Failure,
+    FilePurpose,
     JobStatus,
     JobWebhookEvent,
     Metrics,
+    OnInvalid,
     Policy,
     Priority,
     Progress,
@@ -67,6 +84,19 @@ __all__ = [
     "Attempt",
     "AuthenticationError",
     "BadRequestError",
+    "Batch",
+    "BatchCancelled",
+    "BatchCounts",
+    "BatchError",
+    "BatchExpired",
+    "BatchFailed",
+    "BatchOptions",
+    "BatchProgress",
+    "BatchResult",
+    "BatchStatus",
+    "BatchWaitTimeout",
+    "Batches",
+    "ChecksumError",
     "Client",
     "Clock",
     "ConfigError",
@@ -74,9 +104,13 @@ __all__ = [
     "DeliveryAttempt",
     "DeliveryStatus",
     "EndpointStatus",
+    "Estimate",
     "Event",
     "Failure",
     "FieldError",
+    "File",
+    "FilePurpose",
+    "Files",
     "HeadraceError",
     "Job",
     "JobCanceled",
@@ -90,6 +124,7 @@ __all__ = [
     "Model",
     "Models",
     "NotFoundError",
+    "OnInvalid",
     "PayloadTooLargeError",
     "PermissionDeniedError",
     "Policy",
@@ -113,6 +148,7 @@ __all__ = [
     "Webhooks",
     "Worker",
     "Workers",
+    "WrongLine",
     "__version__",
     "webhooks",
 ]

@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self, Unpack
 
+from headrace.batch_api import BatchApi
+from headrace.batches import Batches
 from headrace.catalog import Models, Workers
 from headrace.clock import Clock, Deadline
 from headrace.config import resolve
+from headrace.files import Files
 from headrace.job import LONGEST_ROUND_S, Job
 from headrace.job_api import JobApi
 from headrace.jobs import Jobs
@@ -56,6 +59,8 @@ class Client:
         self._transport = transport
         self._job_api = JobApi(transport)
         self.jobs = Jobs(self._job_api)
+        self.files = Files(transport)
+        self.batches = Batches(BatchApi(transport), self.files)
         self.models = Models(transport)
         self.workers = Workers(transport)
         self.webhooks = Webhooks(transport)

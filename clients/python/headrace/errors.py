@@ -20,6 +20,12 @@
     │   ├── JobCanceled
     │   └── JobExpired
     ├── WaitTimeout                    the job goes on; only the waiting ended
+    ├── BatchError                     the batch ended before all of its lines were run
+    │   ├── BatchFailed                its file has wrong lines: nothing was run
+    │   ├── BatchCancelled
+    │   └── BatchExpired
+    ├── BatchWaitTimeout               the batch goes on; only the waiting ended
+    ├── ChecksumError                  a file did not arrive as it was sent
     └── WebhookVerificationError       a webhook that is not to be believed
 
 No message ever holds the API key. Whatever the SDK retries was already retried when one is raised.
@@ -31,6 +37,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from headrace.batch import Batch
     from headrace.job import Job
 
 
@@ -180,6 +187,57 @@ class WaitTimeout(HeadraceError):
 
     def __str__(self) -> str:
         return f"{self.job.id} is still {self.job.status} after {self.timeout:g} s"
+
+
+class BatchError(HeadraceError):
+    """The batch ended before all of its lines were run. `batch` has all that is known about it."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        super().__init__(batch)
+
+    def __str__(self) -> str:
+        counts = self.batch.counts
+        missing = counts.get("canceled", 0) + counts.get("expired", 0)
+        return f"{self.batch.id} {self.batch.status}: {missing} of its jobs did not run"
+
+
+class BatchFailed(BatchError):
+    """The file was refused, and nothing was run; or it changed in the storage meanwhile.
+
+    `batch.wrong_lines` are the first wrong lines, `batch.errors()` are all of them."""
+
+    _SHOWN = 3
+
+    def __str__(self) -> str:
+        wrong = self.batch.wrong_lines
+        more = max(self.batch.invalid, len(wrong)) - self._SHOWN
+        shown = [*map(str, wrong[: self._SHOWN]), *([f"and {more} more"] if more > 0 else [])]
+        return f"{self.batch.id} failed: {'; '.join(shown)}"
+
+
+class BatchCancelled(BatchError):
+    """Someone cancelled the batch. What had ended before has its results."""
+
+
+class BatchExpired(BatchError):
+    """Its `completion_window` was over. What had ended before has its results."""
+
+
+class BatchWaitTimeout(HeadraceError):
+    """The batch had not ended in time. It goes on: `batch.wait()` again, or `batch.cancel()`."""
+
+    def __init__(self, batch: Batch, timeout: float) -> None:
+        self.batch = batch
+        self.timeout = timeout
+        super().__init__(batch, timeout)
+
+    def __str__(self) -> str:
+        return f"{self.batch.id} is still {self.batch.status} after {self.timeout:g} s"
+
+
+class ChecksumError(HeadraceError):
+    """What arrived is not what was sent, or a file changed while it was read."""
 
 
 class WebhookVerificationError(HeadraceError):

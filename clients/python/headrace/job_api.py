@@ -4,15 +4,14 @@ from collections.abc import Iterator, Mapping
 from math import ceil
 from typing import Any
 from urllib.parse import quote
-from uuid import uuid4
 
 from headrace import pages
 from headrace.clock import Deadline
 from headrace.events import Event, follow
+from headrace.headers import key_header
 from headrace.transport import Answer, Transport
 
 _PATH = "/v1/jobs"
-_LONGEST_KEY = 255
 
 
 class JobApi:
@@ -30,7 +29,7 @@ class JobApi:
         deadline: Deadline | None = None,
     ) -> dict[str, Any]:
         """POST a job; the server holds the answer up to `hold` seconds while it has not ended."""
-        headers = _key_header(idempotency_key) | _prefer(hold)
+        headers = key_header(idempotency_key) | _prefer(hold)
         return self._json("POST", _PATH, body=body, headers=headers, hold=ceil(hold), deadline=deadline)
 
     def fetch(self, job_id: str, *, hold: float = 0.0, deadline: Deadline | None = None) -> Answer:
@@ -47,7 +46,7 @@ class JobApi:
         return self._json("POST", f"{_path(job_id)}/cancel")
 
     def retry(self, job_id: str) -> dict[str, Any]:
-        return self._json("POST", f"{_path(job_id)}/retry", headers=_key_header(None))
+        return self._json("POST", f"{_path(job_id)}/retry", headers=key_header(None))
 
     def delete(self, job_id: str) -> dict[str, Any] | None:
         """What is left of the job, if the server shows it."""
@@ -71,10 +70,3 @@ def _path(job_id: str) -> str:
 
 def _prefer(hold: float) -> dict[str, str]:
     return {"Prefer": f"wait={ceil(hold)}"} if hold > 0 else {}
-
-
-def _key_header(key: str | None) -> dict[str, str]:
-    key = str(uuid4()) if key is None else key
-    if not (0 < len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable()):
-        raise ValueError(f"an idempotency key is 1 to {_LONGEST_KEY} printable ASCII characters")
-    return {"Idempotency-Key": key}

@@ -6,7 +6,7 @@ Redirects are never followed: an API has no use for them, and following one can 
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +43,33 @@ class Answer:
         return retry_after(self.headers)
 
 
+class Upload:
+    """A body that is read as it is sent, anew for every try, and is never held as a whole.
+
+    `pieces` begins again each time it is called, and gives `length` bytes in all.
+    """
+
+    def __init__(self, content_type: str, length: int, pieces: Callable[[], Iterator[bytes]]) -> None:
+        self.content_type = content_type
+        self._length = length
+        self._pieces = pieces
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._pieces()
+
+
+@dataclass(frozen=True)
+class Download:
+    """An answer whose body is read as it comes. What arrived is what `pieces` gave before it raised."""
+
+    status: int
+    headers: Mapping[str, str]
+    pieces: Iterator[bytes]
+
+
 class Transport:
     """Sends requests to one server. Safe to share among threads, and to carry over a fork."""
 
@@ -63,6 +90,7 @@ class Transport:
         *,
         params: Mapping[str, str] | None = None,
         body: Any = None,
+        upload: Upload | None = None,
         headers: Mapping[str, str] | None = None,
         hold: float = 0.0,
         deadline: Deadline | None = None,
@@ -77,12 +105,12 @@ class Transport:
         a `deadline` the caller waits for a job: retries are more patient, and none starts after it.
         Raises `APIError` or `APIConnectionError`.
         """
-        payload = None if body is None else _encode(body)
+        payload = upload if body is None else _encode(body)
         policy = self.policy.patient() if deadline else self.policy
         deadline = deadline or Deadline(self.clock, None)
         sent = dict(headers or {})
         if payload is not None:
-            sent["Content-Type"] = "application/json"
+            sent["Content-Type"] = upload.content_type if upload else "application/json"
         retries = 0
         while True:
             try:
@@ -104,18 +132,31 @@ class Transport:
 
         None where the server says with a 204 that nothing will come any more.
         """
-        # Identity, because a compressor would hold small events back.
-        sent = {**headers, "Accept": "text/event-stream", "Accept-Encoding": "identity"}
-        response = self._open("GET", path, None, None, sent, _STREAM_SILENCE_S, stream=True)
-        try:
+        with self._streamed(path, {**headers, "Accept": "text/event-stream"}, _STREAM_SILENCE_S) as response:
             if response.status_code == 204:
                 yield None
                 return
-            if response.status_code != 200:
-                raise error_from(response.status_code, response.headers, self._rest_of(response))
             if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
                 raise _not_ours(response)
             yield self._pieces(response)
+
+    @contextmanager
+    def download(self, path: str, headers: Mapping[str, str]) -> Iterator[Download]:
+        """Open an answer of any length, to be read as it comes. One try, no retries."""
+        with self._streamed(path, {**headers, "Accept": "*/*"}, self._timeout) as response:
+            yield Download(response.status_code, response.headers, self._pieces(response))
+
+    @contextmanager
+    def _streamed(
+        self, path: str, headers: Mapping[str, str], silence_s: float
+    ) -> Iterator[requests.Response]:
+        # Identity, because a compressor would hold small events back, and ranges are of what is stored.
+        sent = {**headers, "Accept-Encoding": "identity"}
+        response = self._open("GET", path, None, None, sent, silence_s, stream=True)
+        try:
+            if not 200 <= response.status_code < 300:
+                raise error_from(response.status_code, response.headers, self._rest_of(response))
+            yield response
         finally:
             response.close()
 
@@ -135,7 +176,7 @@ class Transport:
         method: str,
         path: str,
         params: Mapping[str, str] | None,
-        payload: bytes | None,
+        payload: bytes | Upload | None,
         headers: Mapping[str, str],
         read_timeout: float,
     ) -> Answer:
@@ -153,12 +194,14 @@ class Transport:
         method: str,
         path: str,
         params: Mapping[str, str] | None,
-        payload: bytes | None,
+        payload: bytes | Upload | None,
         headers: Mapping[str, str],
         read_timeout: float,
         *,
         stream: bool = False,
     ) -> requests.Response:
+        # Until the body is sent, the connection's timeout is that of connecting: too short for a slow disk.
+        connect_timeout = self._timeout if isinstance(payload, Upload) else _CONNECT_TIMEOUT_S
         try:
             return self._session().request(
                 method,
@@ -166,7 +209,7 @@ class Transport:
                 params=params,
                 data=payload,
                 headers=headers,
-                timeout=(min(_CONNECT_TIMEOUT_S, self._timeout), read_timeout),
+                timeout=(min(connect_timeout, self._timeout), read_timeout),
                 allow_redirects=False,
                 stream=stream,
             )

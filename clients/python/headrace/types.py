@@ -3,7 +3,7 @@
 A key that an older server does not send is missing, and one that a newer server adds is there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, TypedDict
 
 JobStatus: TypeAlias = Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
@@ -20,6 +20,19 @@ WebhookEventType: TypeAlias = Literal[
     "endpoint.disabled",
 ]
 """What an endpoint can subscribe to. `endpoint.test` comes only when asked for."""
+FilePurpose: TypeAlias = Literal["batch", "batch_output"]
+BatchStatus: TypeAlias = Literal[
+    "validating",
+    "in_progress",
+    "finalizing",
+    "completed",
+    "failed",
+    "expired",
+    "cancelling",
+    "cancelled",
+]
+OnInvalid: TypeAlias = Literal["fail", "skip"]
+"""What becomes of a batch whose file has wrong lines: nothing is run, or only the good ones are."""
 EndpointStatus: TypeAlias = Literal["enabled", "disabled"]
 DeliveryStatus: TypeAlias = Literal["pending", "sending", "delivered", "failed", "canceled"]
 
@@ -109,6 +122,47 @@ class Usage(TypedDict, total=False):
     unit: str | None
     device: str | None
     device_seconds: float | None
+
+
+class BatchOptions(TypedDict, total=False):
+    """What `Batches.run` passes on to `Batches.submit`."""
+
+    endpoint: str | None
+    completion_window: str | None
+    metadata: Mapping[str, str] | None
+    on_invalid: OnInvalid | None
+    dry_run: bool | None
+    webhook: str | None
+    idempotency_key: str | None
+    on_upload: Callable[[int, int], object] | None
+
+
+class BatchCounts(TypedDict, total=False):
+    """Where a batch's jobs are. The sum is their total, at every instant."""
+
+    queued: int
+    running: int
+    succeeded: int
+    errored: int
+    canceled: int
+    expired: int
+
+
+class BatchProgress(TypedDict, total=False):
+    """How far a batch is: `fraction` of 1, jobs that end per second, seconds until all have."""
+
+    fraction: float
+    rate_per_s: float | None
+    eta_s: float | None
+
+
+class Estimate(TypedDict, total=False):
+    """What a dry run found: good and wrong lines, how many for each model, and how long they might take."""
+
+    valid: int
+    invalid: int
+    models: Mapping[str, Any]
+    seconds: float | None
 
 
 Json: TypeAlias = Any

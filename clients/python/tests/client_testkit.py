@@ -225,9 +225,10 @@ def sse(*events, start=1):
 class FakeHeadrace:
     """The contract in small, for what users write: jobs of the model `echo` end when waited for."""
 
-    def __init__(self, key, webhooks):
+    def __init__(self, key, webhooks, batches):
         self.url = ""
         self.webhooks = webhooks
+        self.batches = batches
         self._key = key
         self._jobs = {}
         self._by_key = {}
@@ -239,6 +240,8 @@ class FakeHeadrace:
         if request.path.startswith("/v1/webhooks"):
             return self.webhooks(request)
         with self._lock:
+            if request.path.startswith(("/v1/files", "/v1/batches")):
+                return self.batches(request)
             return self._route(request)
 
     def _route(self, request):

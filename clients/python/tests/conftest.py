@@ -1,6 +1,7 @@
 """Fixtures of the client's tests: a real HTTP server on loopback, a stopped clock, a client."""
 
 import pytest
+from batch_testkit import FakeBatches
 from client_testkit import FakeHeadrace, LoopbackServer, Script, StoppedClock
 from headrace import Client
 from webhook_testkit import FakeWebhooks
@@ -47,7 +48,7 @@ def client(server, clock):
 @pytest.fixture
 def headrace():
     """A server with the behaviour of the real one, in small."""
-    fake = FakeHeadrace(KEY, FakeWebhooks())
+    fake = FakeHeadrace(KEY, FakeWebhooks(), FakeBatches())
     with LoopbackServer(fake) as running:
         fake.url = running.url
         yield fake

@@ -36,17 +36,22 @@ def test_docstring(example, live):
     assert not failed, "".join(report)
 
 
-def test_the_readmes_python_runs(live, capsys):
+def test_the_readmes_python_runs(live, capsys, tmp_path):
+    (tmp_path / "texts.jsonl").write_text('{"text": "a"}\nno JSON\n')
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     scope: dict[str, object] = {}
     for block in blocks:
         exec(block, scope)
-    assert "model_error" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "model_error" in said
+    assert "text-999 {'text': '999'}" in said
+    assert "2 invalid_json_line" in said
 
 
-def test_the_readmes_commands_run(live):
+def test_the_readmes_commands_run(live, tmp_path):
+    (tmp_path / "texts.jsonl").write_text('{"text": "a"}\n')
     commands = re.findall(r"^\$ headrace (.*)$", README, re.MULTILINE)
-    assert len(commands) == 6
+    assert len(commands) == 9
     for command in commands:
         done = CliRunner().invoke(cli, shlex.split(command))
         assert done.exit_code == 0, f"{command}: {done.output}"

@@ -13,7 +13,21 @@ EXPORTED = {
     "APITimeoutError",
     "Attempt",
     "AuthenticationError",
+    "WrongLine",
     "BadRequestError",
+    "Batch",
+    "BatchCancelled",
+    "BatchCounts",
+    "BatchError",
+    "BatchExpired",
+    "BatchFailed",
+    "BatchOptions",
+    "BatchProgress",
+    "BatchResult",
+    "BatchStatus",
+    "BatchWaitTimeout",
+    "Batches",
+    "ChecksumError",
     "Client",
     "Clock",
     "ConfigError",
@@ -21,9 +35,13 @@ EXPORTED = {
     "DeliveryAttempt",
     "DeliveryStatus",
     "EndpointStatus",
+    "Estimate",
     "Event",
     "Failure",
     "FieldError",
+    "File",
+    "FilePurpose",
+    "Files",
     "HeadraceError",
     "Job",
     "JobCanceled",
@@ -37,6 +55,7 @@ EXPORTED = {
     "Model",
     "Models",
     "NotFoundError",
+    "OnInvalid",
     "PayloadTooLargeError",
     "PermissionDeniedError",
     "Policy",
@@ -66,6 +85,13 @@ EXPORTED = {
 
 MEMBERS = {
     headrace.Client: "base_url close run submit",
+    headrace.Files: "content create delete download get list",
+    headrace.File: "bytes created_at expires_at filename id purpose raw sha256",
+    headrace.Batches: "cancel create errors get list results retry run submit",
+    headrace.Batch: """cancel counts created_at done dry_run ended_at endpoint error_file_id errors
+        estimate expires_at id input_file_id invalid metadata on_invalid output_file_id progress raw refresh
+        results retry retry_of status total wait wrong_lines""",
+    headrace.BatchResult: "body custom_id error id line ok output raw status_code",
     headrace.Job: """attempts batch_id cancel completed_at created_at custom_id delete done erased_at
         error eta_s expires_at id input metadata metrics model output priority progress queue_position
         raw refresh result retry retry_of started_at status status_reason stream urls usage use_case
@@ -92,6 +118,16 @@ SIGNATURES = {
         retry use_case metadata idempotency_key wait""",
     headrace.Jobs.list: """self status model created_after created_before metadata after limit""",
     headrace.Job.wait: "self timeout",
+    headrace.Files.create: "self file purpose expires_after filename idempotency_key on_progress",
+    headrace.Files.list: "self purpose after limit",
+    headrace.Files.download: "self file_id path on_progress",
+    headrace.Batches.run: "self source model timeout on_progress options",
+    headrace.Batches.submit: """self source model endpoint completion_window metadata on_invalid dry_run
+        webhook idempotency_key on_upload""",
+    headrace.Batches.create: """self input_file_id requests endpoint completion_window metadata on_invalid
+        dry_run webhook idempotency_key""",
+    headrace.Batches.list: "self status created_after created_before metadata after limit",
+    headrace.Batch.wait: "self timeout on_progress",
     headrace.Webhooks.create: "self url events description",
     headrace.Webhooks.update: "self endpoint_id url events description status",
     headrace.Webhooks.rotate_secret: "self endpoint_id grace_period_seconds",
@@ -134,6 +170,8 @@ def test_client_has_the_collections():
     client = headrace.Client("http://127.0.0.1:1", "hr_x_y")
     assert isinstance(client.jobs, headrace.Jobs)
     assert isinstance(client.models, headrace.Models)
+    assert isinstance(client.files, headrace.Files)
+    assert isinstance(client.batches, headrace.Batches)
     assert isinstance(client.workers, headrace.Workers)
     assert isinstance(client.webhooks, headrace.Webhooks)
     assert isinstance(client.webhooks.deliveries, headrace.WebhookDeliveries)

@@ -59,6 +59,7 @@ def test_a_jobs_own_url_is_told_of_its_end(api: Api, worker: HandWorker) -> None
         "endpoint_id": None,
         "url": HOOK,
         "job_id": job["id"],
+        "batch_id": None,
         "status": "pending",
         "next_attempt_at": created_at,
         "attempts": None,

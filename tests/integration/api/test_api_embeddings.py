@@ -77,9 +77,10 @@ class Embeddings:
         return future
 
     def claim(self, window: int = 3000) -> list[ClaimedJob]:
-        return claim.claim(
+        claimed = claim.claim(
             self.api.queue.engine, self.worker.identity.id, self.version.id, Lane.INTERACTIVE, window, 60.0
         )
+        return list(claimed.jobs)
 
     def settle(self, job: ClaimedJob, **changes: Any) -> None:
         if "status" not in changes:

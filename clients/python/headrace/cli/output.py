@@ -24,6 +24,11 @@ _COLOURS = {
     "enabled": "green",
     "pending": "yellow",
     "sending": "cyan",
+    "completed": "green",
+    "validating": "yellow",
+    "in_progress": "cyan",
+    "finalizing": "cyan",
+    "cancelling": "yellow",
     "failed": "red",
     "dead": "red",
     "disabled": "red",
@@ -55,6 +60,11 @@ def document(value: Any) -> None:
 def line(value: Any) -> None:
     """One line of JSONL."""
     click.echo(_dump(value))
+
+
+def jsonl(value: Any) -> str:
+    """The same, with its end, for a file."""
+    return _dump(value) + "\n"
 
 
 def result(job: Job, as_json: bool) -> None:

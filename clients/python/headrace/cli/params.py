@@ -88,10 +88,13 @@ class Pair(click.ParamType):
 
 JOB = Id("job_", "a job's")
 ENDPOINT = Id("whk_", "a webhook endpoint's")
+FILE = Id("file_", "a file's")
+BATCH = Id("batch_", "a batch's")
 DELIVERY = Id("dlv_", "a delivery's")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 job_id = click.argument("job_id", metavar="ID", type=JOB)
+batch_id = click.argument("batch_id", metavar="ID", type=BATCH)
 events_option = click.option("--events", metavar="EVENT,…", type=Events(), help="Default: job.completed.")
 metadata_option = click.option(
     "--metadata", metavar="KEY=VALUE", type=Pair(), multiple=True, help="May be repeated."

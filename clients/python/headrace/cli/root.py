@@ -5,10 +5,18 @@ from typing import Any, NoReturn
 
 import click
 
-from headrace.cli import catalog, jobs, listen, submit, tail, webhooks
+from headrace.cli import batch, catalog, files, jobs, listen, submit, tail, webhooks
 from headrace.cli.output import clean, complain
 from headrace.cli.session import Session
-from headrace.errors import APIError, ConfigError, HeadraceError, JobError, WaitTimeout
+from headrace.errors import (
+    APIError,
+    BatchError,
+    BatchFailed,
+    ConfigError,
+    HeadraceError,
+    JobError,
+    WaitTimeout,
+)
 from headrace.version import __version__
 
 JOB_NOT_SUCCEEDED, BAD_INPUT, API_FAILED, WAIT_TIMED_OUT, INTERRUPTED = 1, 2, 3, 4, 130
@@ -29,7 +37,7 @@ class Root(click.Group):
             complain(_with_hint(error))
             code = error.exit_code
         except click.Abort:
-            complain("interrupted; a submitted job goes on")
+            complain("interrupted; what was submitted goes on")
             code = INTERRUPTED
         except HeadraceError as error:
             complain(clean(str(error)))
@@ -48,12 +56,12 @@ class Root(click.Group):
 @click.version_option(__version__, prog_name="headrace", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(context: click.Context, url: str | None, api_key: str | None) -> None:
-    """Submit inference jobs to a Headrace server, and follow them.
+    """Submit inference jobs to a Headrace server, one by one or in bulk, and follow them.
 
     Without a URL and a key, those of the development stack in this folder (.headrace/env) are used.
 
     \b
-    Exit codes: 0 ok; 1 the job did not succeed; 2 bad usage or input;
+    Exit codes: 0 ok; 1 the job, or some of the batch, did not succeed; 2 bad usage or input;
     3 the API or the connection failed; 4 the wait timed out.
     """
     context.obj = Session(url, api_key)
@@ -69,6 +77,8 @@ for command in (
     jobs.retry,
     jobs.delete,
     tail.tail,
+    batch.batch,
+    files.files,
     catalog.models,
     catalog.workers,
     webhooks.webhooks,
@@ -79,7 +89,9 @@ for command in (
 
 def _exit_code(error: HeadraceError) -> int:
     match error:
-        case JobError():
+        case BatchFailed():
+            return BAD_INPUT
+        case JobError() | BatchError():
             return JOB_NOT_SUCCEEDED
         case WaitTimeout():
             return WAIT_TIMED_OUT

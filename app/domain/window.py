@@ -1,0 +1,55 @@
+"""How many jobs one claim takes: enough to sort by length, few enough for others to get their share."""
+
+from dataclasses import dataclass
+from math import ceil
+
+from app.domain.cost import Cost
+from app.domain.lanes import Lane
+from app.domain.planning import Caps
+
+WORTH_S = {Lane.INTERACTIVE: 1.0, Lane.BATCH: 2.0}
+"""Seconds of predicted work in a window. Longer ones pad less; what is claimed is beyond the reach of a
+higher priority and of other children."""
+CRUMB_S = 0.15
+"""With every child busy, not worth dividing: whoever ends first waits no longer for the others to end."""
+OVERHEAD = 0.25
+"""A micro-batch is worth its fixed cost when that is at most this share of the rest."""
+UNKNOWN = 2
+"""Micro-batches in a window as long as no time can be predicted."""
+MOST = 512
+"""Jobs in a window, unless one micro-batch holds more: they lie in memory, and may have to be released."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Claim `1/sharers` of what is ready, but at least `least` and at most `most` jobs."""
+
+    most: int
+    least: int
+    sharers: int = 1
+
+
+def window_for(
+    lane: Lane, cost: Cost | None, mean_units: float, caps: Caps, *, children: int = 1, idle: int = 0
+) -> Window:
+    """The window of a child with this many `children` in its worker, itself included, `idle` others of
+    which have nothing to do. `cost` is None as long as nothing is known.
+
+    While somebody is idle, work is shared down to the smallest micro-batch that is worth its fixed cost.
+    With all busy, the backlog is the batch, and it is shared only where one would end long before another.
+    """
+    room = caps.items
+    if caps.units is not None:
+        room = max(1, min(room, int(caps.units / mean_units)))
+    if cost is None:
+        most, worth, crumb = UNKNOWN * room, room, room
+    else:
+        each = max(cost.per_unit * mean_units + cost.per_item, 1e-9)
+        worth = min(room, ceil(cost.fixed / (OVERHEAD * each)) or 1)
+        shared = each + cost.fixed / room
+        # Never less than one micro-batch that is worth it, however slow the model.
+        most = max(worth, min(int(WORTH_S[lane] / shared), max(MOST, UNKNOWN * room)))
+        crumb = max(worth, min(int(CRUMB_S / shared), most))
+    if idle:
+        return Window(most, min(worth, most), idle + 1)
+    return Window(most, crumb, children)
