@@ -32,6 +32,7 @@ from app.domain.sealing import Keyring
 from app.intake.accept import Intake
 from app.intake.authenticate import Authenticator
 from app.intake.catalogue import Catalogue
+from app.intake.control import JobReader
 from app.intake.embeddings import Embedder
 from app.intake.readiness import Readiness
 from app.settings import Settings
@@ -87,6 +88,7 @@ def create_app(
         catalogue=catalogue,
         authenticator=Authenticator(engine, pepper, ttl_s, clock),
         intake=intake,
+        reader=JobReader(engine),
         embedder=Embedder(engine, catalogue, intake, ringer, wakeups, settings.api.max_wait_s, clock),
         keyring=Keyring.of(settings),
         egress=egress,

@@ -11,7 +11,7 @@ from app.api.prefer import wait_seconds
 from app.api.services import services
 from app.broker.wakeups import Waiter
 from app.domain.states import TERMINAL
-from app.intake import control, view
+from app.intake import view
 from app.intake.accept import Fresh, Prepared, Replayed
 from app.intake.authenticate import Principal
 from app.intake.idempotency import Once
@@ -85,7 +85,7 @@ def _hold(
     parts = services()
 
     def read() -> Any:
-        return control.fetch(parts.engine, principal, job_id)
+        return parts.reader.fetch(principal, job_id)
 
     if waiter is None:
         return read(), {}

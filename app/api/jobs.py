@@ -84,11 +84,10 @@ def create(principal: Principal) -> Response:
 )
 def get(principal: Principal, job_id: str) -> Response:
     """One job."""
-    engine = services().engine
     wait_s, key = wanted_wait(), control.parse_job_id(job_id)
     headers: dict[str, str] = {}
     if wait_s is None:
-        row = control.fetch(engine, principal, key)
+        row = services().reader.fetch(principal, key)
     else:
         row, headers = hold(principal, key, wait_s)
     if row.status not in TERMINAL:

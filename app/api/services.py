@@ -14,6 +14,7 @@ from app.domain.sealing import Keyring
 from app.intake.accept import Intake
 from app.intake.authenticate import Authenticator
 from app.intake.catalogue import Catalogue
+from app.intake.control import JobReader
 from app.intake.embeddings import Embedder
 from app.intake.readiness import Readiness
 from app.settings import Settings
@@ -33,6 +34,7 @@ class Services:
     catalogue: Catalogue
     authenticator: Authenticator
     intake: Intake
+    reader: JobReader
     embedder: Embedder
     keyring: Keyring
     egress: EgressPolicy

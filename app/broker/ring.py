@@ -54,9 +54,9 @@ end
 return 1
 """
 
-# Who lingers while another version's bell is unanswered would keep the slot that could answer it. A bell of the
-# same version is answered here and now, which spares a drain for each time the queue runs empty; its flag stays,
-# because its message is still on its way, and so no more messages are sent than are heard.
+# Who lingers while another version's bell is unanswered would keep the slot that could answer it. A bell of
+# the same version is answered here and now, which spares a drain for each time the queue runs empty; its flag
+# stays, because its message is still on its way, and so no more messages are sent than are heard.
 # KEYS: unanswered bells, lingerers. ARGV: child, its life in the list, the bell's key.
 _STAY = """
 local rung = redis.call('SCARD', KEYS[1])
