@@ -19,6 +19,8 @@ from app.errors import Unavailable
 from tests.support.bulk import ENDED, Bulk, line
 from workers.bulk.clerk import Clerk
 
+NOBODY = "redis://127.0.0.1:1/0"
+
 
 class Killed(BaseException):
     """Nothing of ours catches it, and nothing is written after it."""
@@ -120,6 +122,14 @@ def test_a_storage_that_is_away_delays_a_batch_and_fails_none(
     assert bulk.finish(batch_id).status == "completed"
 
 
+def test_a_batch_needs_no_redis(database_url: str, tmp_path: Path) -> None:
+    deaf = Bulk.open(database_url, NOBODY, tmp_path / "storage", chunk=8)
+    batch_id = deaf.create(lines(), on_invalid="skip", webhook="https://example.com/b")
+    run(deaf, deaf.clerk, batch_id)
+    check(deaf, batch_id)
+    deaf.close()
+
+
 def test_a_batch_waits_a_day_beyond_its_time_for_a_file_that_the_storage_lost(small: Bulk) -> None:
     unread, begun = (small.create([line(n) for n in range(20)]) for _ in range(2))
     small.queue.execute("UPDATE batch_work SET due_at = 'infinity' WHERE batch_id = :id", id=unread)
@@ -168,7 +178,7 @@ def test_a_clerk_that_is_to_stop_leaves_a_long_file_to_the_next(bulk: Bulk) -> N
 
 
 def test_large_lines_behind_small_ones_are_few_at_a_time(bulk: Bulk) -> None:
-    """Ten are two megabytes, of a limit of four: whoever counts lines alone holds all hundred."""
+    """Whoever counted lines alone would hold all hundred large ones."""
     lines = [line(n, {"n": n, "text": "x" * 200_000 if n >= 150 else ""}) for n in range(250)]
     batch_id = bulk.create(lines)
     clerk, written = bulk.hurried_clerk(), [0]
