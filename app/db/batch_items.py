@@ -4,14 +4,25 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, TextClause, text
 
 from app.db.engine import connect
 from app.domain.ids import MOST_ITEMS, item_uuid
 
+# A page ends after so many rows, or with the row that has its bytes full, whichever is sooner. So it is small
+# whatever a tenant puts where: lines of a few bytes first, lines of megabytes behind them.
+_PAGE = """
+    SELECT * FROM (
+        SELECT *, sum(octet_length(coalesce({payload}, '')))
+                  OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) AS so_far
+          FROM ({rows}) rows) page
+     WHERE so_far - octet_length(coalesce({payload}, '')) < :bytes
+     ORDER BY id
+"""
 # Ranges are said of both tables, so that the one day's partition of each is known before any row is read.
-_ITEMS = text(
-    """
+_ITEMS = _PAGE.format(
+    payload="output",
+    rows="""
     SELECT j.id, j.custom_id, j.encoding, j.metadata, j.created_at, v.model, v.version, v.unit,
            r.status, CAST(r.output AS text) AS output, CAST(r.error AS text) AS error,
            r.started_at, r.completed_at, r.batch_size, r.units, r.run_s, r.device, r.device_s
@@ -22,10 +33,11 @@ _ITEMS = text(
       ) r ON true
      WHERE j.id > :after AND j.id <= :last
      ORDER BY j.id LIMIT :limit
-    """
+    """,
 )
-_REQUESTS = text(
-    """
+_REQUESTS = _PAGE.format(
+    payload="input",
+    rows="""
     SELECT j.id, j.custom_id, j.encoding, CAST(j.input AS text) AS input, j.metadata, v.model, v.version,
            v.execution_timeout_s AS most_execution_s, j.priority, j.execution_timeout_s, j.max_attempts,
            j.initial_delay_ms, j.max_delay_ms, j.webhook, j.webhook_events, j.use_case,
@@ -39,7 +51,7 @@ _REQUESTS = text(
       ) r ON true
      WHERE j.id > :after AND j.id <= :last
      ORDER BY j.id LIMIT :limit
-    """
+    """,
 )
 _WRONG = text(
     """
@@ -50,36 +62,31 @@ _WRONG = text(
 
 _PAGE_BYTES = 4 * 1024 * 1024
 _FIRST_PAGE, _LARGEST_PAGE = 100, 2000
+_ROW_BYTES = 500
+"""About what a row takes beside its payload."""
 
 
 def items(engine: Engine, batch_id: UUID) -> Iterator[Any]:
     """The batch's jobs with their results; `status` is None while there is none. No page is long held."""
-    after, limit = batch_id, _FIRST_PAGE
-    last = item_uuid(batch_id, MOST_ITEMS)
-    while True:
-        with connect(engine) as connection:
-            rows = connection.execute(_ITEMS, {"after": after, "last": last, "limit": limit}).all()
-        yield from rows
-        if len(rows) < limit:
-            return
-        after = rows[-1].id
-        size = sum(len(row.output or "") + 500 for row in rows) / len(rows)
-        limit = max(1, min(_LARGEST_PAGE, 4 * limit, int(_PAGE_BYTES / size)))
+    return _rows(engine, text(_ITEMS), batch_id, {})
 
 
 def requests(engine: Engine, batch: Any) -> Iterator[Any]:
     """What was asked for by each of the batch's jobs, and the `status` it ended with, or None."""
-    after, limit = batch.id, _FIRST_PAGE
-    last = item_uuid(batch.id, MOST_ITEMS)
+    return _rows(engine, text(_REQUESTS), batch.id, {"batch_expires_at": batch.expires_at})
+
+
+def _rows(engine: Engine, page: TextClause, batch_id: UUID, parameters: dict[str, Any]) -> Iterator[Any]:
+    after, last, limit = batch_id, item_uuid(batch_id, MOST_ITEMS), _FIRST_PAGE
     while True:
-        parameters = {"after": after, "last": last, "limit": limit, "batch_expires_at": batch.expires_at}
+        place = {"after": after, "last": last, "limit": limit, "bytes": _PAGE_BYTES}
         with connect(engine) as connection:
-            rows = connection.execute(_REQUESTS, parameters).all()
+            rows = connection.execute(page, {**parameters, **place}).all()
         yield from rows
-        if len(rows) < limit:
+        if not rows or (len(rows) < limit and rows[-1].so_far < _PAGE_BYTES):
             return
         after = rows[-1].id
-        size = sum(len(row.input or "") + 500 for row in rows) / len(rows)
+        size = rows[-1].so_far / len(rows) + _ROW_BYTES
         limit = max(1, min(_LARGEST_PAGE, 4 * limit, int(_PAGE_BYTES / size)))
 
 

@@ -51,12 +51,20 @@ _NOTICE = text(
     """
 )
 _DUE = text("SELECT EXISTS (SELECT FROM batch_work WHERE due_at <= now() AND worker_id IS NULL)")
+# A clerk that froze within a transaction still locks its row, until Postgres ends its session: the others'
+# are not kept waiting for it.
 _RESCUE = text(
     """
+    WITH lost AS MATERIALIZED (
+        SELECT batch_id FROM batch_work w
+         WHERE worker_id IS NOT NULL
+           AND NOT EXISTS (
+               SELECT FROM workers k WHERE k.id = w.worker_id AND k.state IN ('ready', 'draining'))
+           FOR NO KEY UPDATE OF w SKIP LOCKED
+    )
     UPDATE batch_work w SET worker_id = NULL, epoch = NULL, due_at = now()
-     WHERE w.worker_id IS NOT NULL
-       AND NOT EXISTS (SELECT FROM workers k WHERE k.id = w.worker_id AND k.state IN ('ready', 'draining'))
-    RETURNING batch_id
+      FROM lost WHERE w.batch_id = lost.batch_id
+    RETURNING w.batch_id
     """
 )
 _DEPTHS = text(

@@ -7,6 +7,7 @@ import pytest
 
 from app.db import batch_steps, batch_work, cancel, conservation, rescue, upkeep
 from app.db.batch_work import Lease, LeaseLost
+from app.db.engine import transaction
 from app.domain.ids import batch_of, item_uuid
 from app.domain.lanes import Lane
 from app.domain.stages import BatchBell
@@ -197,6 +198,17 @@ def test_a_clerk_that_lost_its_lease_writes_nothing(bulk: Bulk) -> None:
     assert bulk.get(batch_id).ingested == 5
     bulk.clerk._get_on(stale)
     assert bulk.queue.execute("SELECT count(*) FROM jobs") == [(5,)]
+
+
+def test_a_clerk_frozen_in_a_transaction_keeps_no_other_batch_from_being_rescued(bulk: Bulk) -> None:
+    frozen, other = bulk.create([line(1)]), bulk.create([line(2)])
+    lease = bulk.claim()
+    bulk.claim()
+    bulk.queue.execute("UPDATE workers SET state = 'dead', cause = 'lost'")
+    with transaction(bulk.clerk.engine) as connection:
+        batch_work.hold(connection, lease)
+        assert batch_work.rescue(bulk.queue.engine) == [other]
+    assert batch_work.rescue(bulk.queue.engine) == [frozen]
 
 
 def test_the_last_drain_rings_for_the_clerk(bulk: Bulk) -> None:

@@ -4,6 +4,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,10 +13,13 @@ import psutil
 import pytest
 from sqlalchemy import event
 
-from app.db import batch_work, conservation
+from app.db import batch_items, batch_work, conservation
+from app.db.files import object_key
 from app.errors import Unavailable
 from tests.support.bulk import ENDED, Bulk, line
 from workers.bulk.clerk import Clerk
+
+NOBODY = "redis://127.0.0.1:1/0"
 
 
 class Killed(BaseException):
@@ -118,6 +122,34 @@ def test_a_storage_that_is_away_delays_a_batch_and_fails_none(
     assert bulk.finish(batch_id).status == "completed"
 
 
+def test_a_batch_needs_no_redis(database_url: str, tmp_path: Path) -> None:
+    deaf = Bulk.open(database_url, NOBODY, tmp_path / "storage", chunk=8)
+    batch_id = deaf.create(lines(), on_invalid="skip", webhook="https://example.com/b")
+    run(deaf, deaf.clerk, batch_id)
+    check(deaf, batch_id)
+    deaf.close()
+
+
+def test_a_batch_waits_a_day_beyond_its_time_for_a_file_that_the_storage_lost(small: Bulk) -> None:
+    unread, begun = (small.create([line(n) for n in range(20)]) for _ in range(2))
+    small.queue.execute("UPDATE batch_work SET due_at = 'infinity' WHERE batch_id = :id", id=unread)
+    clerk = small.hurried_clerk()
+    while not small.get(begun).ingested:
+        small.step(clerk)
+    for batch_id in (unread, begun):
+        small.storage.delete(object_key(small.queue.tenant_id, small.get(batch_id).input_file_id))
+    for hours, statuses in ((23, ["validating", "in_progress"]), (25, ["failed", "in_progress"])):
+        small.queue.execute("UPDATE batches SET expires_at = now() - make_interval(hours => :h)", h=hours)
+        small.queue.execute("UPDATE batch_work SET due_at = now()")
+        small.clerk.bookkeep()
+        assert [small.get(batch_id).status for batch_id in (unread, begun)] == statuses
+    row = small.finish(begun)
+    assert (row.status, row.total) == ("failed", 8)
+    output, _ = small.outputs(begun)
+    assert [one["custom_id"] for one in output] == [str(n) for n in range(8)]
+    assert [small.errors(batch_id) for batch_id in (unread, begun)] == [[(0, "file_not_found")]] * 2
+
+
 def test_a_bug_in_one_batch_is_no_harm_to_the_others(bulk: Bulk, monkeypatch: pytest.MonkeyPatch) -> None:
     from workers.bulk import clerk
 
@@ -143,6 +175,32 @@ def test_a_clerk_that_is_to_stop_leaves_a_long_file_to_the_next(bulk: Bulk) -> N
     assert bulk.get(batch_id).status == "validating"
     assert batch_work.any_due(bulk.queue.engine)
     assert bulk.clerk.ringer.rung("batches")
+
+
+def test_large_lines_behind_small_ones_are_few_at_a_time(bulk: Bulk) -> None:
+    """Whoever counted lines alone would hold all hundred large ones."""
+    lines = [line(n, {"n": n, "text": "x" * 200_000 if n >= 150 else ""}) for n in range(250)]
+    batch_id = bulk.create(lines)
+    clerk, written = bulk.hurried_clerk(), [0]
+    while written[-1] < 250:
+        bulk.step(clerk)
+        written.append(bulk.get(batch_id).ingested)
+    assert max(after - before for before, after in pairwise(written[2:])) < 50
+    pages: list[int] = []
+
+    @event.listens_for(bulk.queue.engine, "after_cursor_execute")
+    def after(_: Any, cursor: Any, *__: Any) -> None:
+        pages.append(cursor.rowcount)
+
+    asked = batch_items.requests(bulk.queue.engine, bulk.get(batch_id))
+    assert [row.custom_id for row in asked] == [str(n) for n in range(250)]
+    bulk.finish(batch_id)
+    del pages[:]
+    items = list(batch_items.items(bulk.queue.engine, batch_id))
+    assert [len(row.output) > 200_000 for row in items] == [n >= 150 for n in range(250)]
+    assert pages[0] == 100
+    assert sum(pages) == 250
+    assert max(pages[1:]) < 80
 
 
 def test_a_hundred_thousand_lines_take_little_memory(bulk: Bulk) -> None:

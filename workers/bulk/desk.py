@@ -1,14 +1,14 @@
 """What every step of a batch works with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 from app.broker.ring import Ringer
 from app.db.engine import Engine
 from app.domain.egress import EgressPolicy
-from app.errors import NotFound
+from app.errors import NotFound, Unavailable
 from app.intake import files
 from app.intake.catalogue import Catalogue
 from app.settings import Settings
@@ -20,12 +20,18 @@ class Leave(Exception):
     """The clerk is to stop: what this step did and did not write yet is done anew by the next one."""
 
 
-GONE = "file_not_found", "the input file was deleted, or has expired"
-"""The code and the message of a `FileGone`."""
+PATIENCE = timedelta(days=1)
+"""How long after its time a batch still waits for a storage that does not give its file."""
 
 
 class FileGone(Exception):
-    """The batch's input file was deleted, or has expired."""
+    """The batch's input file is not to be had any more; `message` says why."""
+
+    code = "file_not_found"
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+        super().__init__(message)
 
 
 @dataclass(frozen=True)
@@ -51,9 +57,20 @@ class Desk:
         if self.leaving():
             raise Leave
 
-    def input_file(self, tenant_id: int, file_id: UUID) -> Any:
-        """The file's row. Raises `FileGone`."""
+    def content(self, batch: Any, start: int = 0) -> Iterator[bytes]:
+        """The bytes of the batch's input file, from `start`. Raises `FileGone`, `Unavailable`."""
+        row = self._input_file(batch)
         try:
-            return files.fetch(self.engine, tenant_id, file_id)
+            yield from files.content(self.storage, row, start)
+        except Unavailable:
+            # Deleted while it was read?
+            self._input_file(batch)
+            if batch.now > batch.expires_at + PATIENCE:
+                raise FileGone("the storage did not give the input file before the batch expired") from None
+            raise
+
+    def _input_file(self, batch: Any) -> Any:
+        try:
+            return files.fetch(self.engine, batch.tenant_id, batch.input_file_id)
         except NotFound:
-            raise FileGone from None
+            raise FileGone("the input file was deleted, or has expired") from None

@@ -10,18 +10,19 @@ from app.db.batch_work import Lease
 from app.db.ingest import NewItem
 from app.domain.lanes import Lane
 from app.domain.model import ModelVersion
-from app.errors import Unavailable
-from app.intake import files
 from app.intake.batch_line import Versions, WrongLine
 from app.intake.lines import lines
 from app.observability import logs, metrics
-from workers.bulk.desk import GONE, Desk, FileGone
+from workers.bulk.desk import Desk, FileGone
 from workers.bulk.validate import reader
 
 log = logs.get_logger()
 
 FIRST_CHUNK = 200
 """Jobs of a slice's first transaction: few, so that workers start."""
+
+CHUNK_BYTES = 8 * 1024 * 1024
+"""A chunk of so much input is written, however few its jobs: a line may be megabytes, and is held here."""
 
 
 def ingest(desk: Desk, lease: Lease, batch: Any) -> float:
@@ -35,8 +36,8 @@ def ingest(desk: Desk, lease: Lease, batch: Any) -> float:
                 if desk.clock() >= until:
                     return 0.0
         writer.flush()
-    except FileGone:
-        batch_steps.cut_short(desk.engine, lease, *GONE)
+    except FileGone as gone:
+        batch_steps.cut_short(desk.engine, lease, gone.code, gone.message)
         return 0.0
     except WrongLine as wrong:
         log.error("bulk.line_changed", batch=str(batch.id), code=wrong.code)
@@ -55,6 +56,7 @@ class _Writer:
         self._desk = desk
         self._lease = lease
         self._items: list[NewItem] = []
+        self._bytes = 0
         self._versions: dict[int, ModelVersion] = {}
         self._reached = (0, 0)
         self._chunk = min(FIRST_CHUNK, desk.settings.batches.chunk)
@@ -63,9 +65,10 @@ class _Writer:
     def add(self, items: Sequence[NewItem], version: ModelVersion, next_line: int, next_byte: int) -> bool:
         """A line's jobs. True if it wrote a chunk."""
         self._items += items
+        self._bytes += sum(len(item.input) for item in items)
         self._versions[version.id] = version
         self._reached = next_line, next_byte
-        if len(self._items) < self._chunk:
+        if len(self._items) < self._chunk and self._bytes < CHUNK_BYTES:
             return False
         self.flush()
         self._chunk = self._desk.settings.batches.chunk
@@ -82,7 +85,7 @@ class _Writer:
         if written.ended is None:
             for version in self._versions.values():
                 desk.ringer.ring(doorbell_for(version, Lane.BATCH, desk.settings.worker.slice_s))
-        self._items, self._versions = [], {}
+        self._items, self._versions, self._bytes = [], {}, 0
 
 
 def _lines(desk: Desk, batch: Any) -> Iterator[tuple[int, int, list[NewItem], ModelVersion]]:
@@ -90,18 +93,13 @@ def _lines(desk: Desk, batch: Any) -> Iterator[tuple[int, int, list[NewItem], Mo
     read = reader(desk, batch, Versions(desk.catalogue, batch.versions), trusted=True)
     skipped = _skipped(desk, batch)
     skip = next(skipped, None)
-    row = desk.input_file(batch.tenant_id, batch.input_file_id)
-    try:
-        chunks = files.content(desk.storage, row, batch.next_byte)
-        for raw in lines(chunks, desk.settings.api.max_body_bytes, batch.next_line, batch.next_byte):
-            if raw.number == skip:
-                skip = next(skipped, None)
-                continue
-            line = read.read(raw)
-            yield raw.number + 1, raw.end, line.jobs(), line.listed.version
-    except Unavailable:
-        desk.input_file(row.tenant_id, row.id)
-        raise
+    chunks = desk.content(batch, batch.next_byte)
+    for raw in lines(chunks, desk.settings.api.max_body_bytes, batch.next_line, batch.next_byte):
+        if raw.number == skip:
+            skip = next(skipped, None)
+            continue
+        line = read.read(raw)
+        yield raw.number + 1, raw.end, line.jobs(), line.listed.version
 
 
 def _skipped(desk: Desk, batch: Any) -> Iterator[int]:

@@ -14,15 +14,13 @@ from typing import Any
 from app.db import batch_steps, batch_work
 from app.db.batch_steps import Row
 from app.db.batch_work import Lease
-from app.errors import Unavailable
-from app.intake import files
 from app.intake.batch_line import LineReader, Versions, WrongLine
 from app.intake.batch_results import wrong_line
 from app.intake.lines import lines
 from app.intake.media import check_files
 from app.observability import logs
 from workers.bulk import write
-from workers.bulk.desk import GONE, Desk, FileGone
+from workers.bulk.desk import Desk, FileGone
 from workers.bulk.spill import Spill
 
 log = logs.get_logger()
@@ -77,8 +75,7 @@ def _read(desk: Desk, batch: Any, versions: Versions, found: _Findings) -> None:
     most = desk.settings.batches.max_lines
     seen = 0
     try:
-        row = desk.input_file(batch.tenant_id, batch.input_file_id)
-        chunks = _watched(desk, batch, _content(desk, row))
+        chunks = _watched(desk, batch, desk.content(batch))
         for raw in lines(chunks, desk.settings.api.max_body_bytes):
             try:
                 line = read.read(raw)
@@ -93,20 +90,11 @@ def _read(desk: Desk, batch: Any, versions: Versions, found: _Findings) -> None:
             if seen > most:
                 found.refused = "too_many_lines", f"the file has more than {most} lines (or texts to embed)"
                 return
-    except FileGone:
-        found.refused = GONE
+    except FileGone as gone:
+        found.refused = gone.code, gone.message
         return
     if not seen:
         found.refused = "empty_file", "the file has no lines"
-
-
-def _content(desk: Desk, row: Any) -> Iterator[bytes]:
-    try:
-        yield from files.content(desk.storage, row)
-    except Unavailable:
-        # Deleted while it was read?
-        desk.input_file(row.tenant_id, row.id)
-        raise
 
 
 def _watched(desk: Desk, batch: Any, chunks: Iterable[bytes]) -> Iterator[bytes]:
