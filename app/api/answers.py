@@ -6,6 +6,7 @@ from uuid import UUID
 
 import orjson
 from flask import Response, g, request
+from werkzeug.datastructures import Headers
 
 from app.api.prefer import wait_seconds
 from app.api.services import services
@@ -21,9 +22,16 @@ POLL_AGAIN_S = "1"
 _REPLAYED = {"Idempotent-Replayed": "true"}
 
 
+class _Json(Response):
+    """A whole body, and headers that are sent as they are: Werkzeug would parse our own URLs once more."""
+
+    def get_wsgi_headers(self, environ: Any) -> Headers:  # noqa: ARG002 - Werkzeug's signature
+        return self.headers
+
+
 def json_answer(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """`body` as JSON."""
-    answer = Response(orjson.dumps(body), status, mimetype="application/json")
+    answer = _Json(orjson.dumps(body), status, mimetype="application/json")
     if headers:
         answer.headers.extend(dict(headers))
     return answer

@@ -44,9 +44,9 @@ def _end(response: Response) -> Response:
     headers.setdefault("Cache-Control", "no-store")
     method = request.method if request.method in _METHODS else "OTHER"
     route = request.url_rule.rule if request.url_rule else "unmatched"
-    metrics.HTTP_REQUESTS.labels(method, route, response.status_code).inc()
+    metrics.http_requests(method, route, response.status_code).inc()
     if not g.get("held"):
-        metrics.HTTP_SECONDS.labels(method, route).observe(elapsed)
+        metrics.http_seconds(method, route).observe(elapsed)
     if route not in _QUIET_ROUTES:
         _log.info(
             "http.request",

@@ -69,6 +69,11 @@ class Intake:
         self._ringer = ringer
         self._together = Coalescer(self._accept_group, MOST_TOGETHER)
 
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait for the next statement."""
+        return self._together.waiting
+
     def prepare(self, principal: Principal, request: JobRequest) -> Prepared:
         """The job that was asked for, not written yet. Raises `Invalid` for what is no job of that model."""
         listed = self._catalogue.resolve(request.model, request.version)

@@ -29,6 +29,16 @@ class Coalescer(Generic[Item, Result]):
         self._waiting: list[_Call[Item, Result]] = []
         self._busy = False
 
+    @property
+    def busy(self) -> bool:
+        """Whether a group is under way."""
+        return self._busy
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for the next group."""
+        return len(self._waiting)
+
     def __call__(self, item: Item) -> Result:
         """The item's result. Raises what its group came to."""
         call: _Call[Item, Result] = _Call(item)

@@ -51,7 +51,7 @@ def fetch(engine: Engine, principal: Principal, job_id: UUID) -> Any:
 
 
 class JobReader(Coalescer[UUID, Any]):
-    """Reads jobs by id: in one statement those that are asked for together, as when one wake-up names many."""
+    """Reads jobs by id: those that are asked for together, as when a wake-up names many, in one statement."""
 
     MOST = 32
     """Each job may bring an output of some hundred kilobytes."""

@@ -5,6 +5,7 @@ answer for all. Labels are bounded: routes and models, never ids or tenants.
 """
 
 import os
+from functools import lru_cache
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -119,6 +120,18 @@ QUEUE_JOBS = Gauge(
     ["model", "lane", "place"],
     multiprocess_mode="mostrecent",
 )
+
+
+@lru_cache(maxsize=1024)
+def http_requests(method: str, route: str, status: int) -> Counter:
+    """`HTTP_REQUESTS` with these labels, looked up once: that costs as much as counting."""
+    return HTTP_REQUESTS.labels(method, route, status)
+
+
+@lru_cache(maxsize=1024)
+def http_seconds(method: str, route: str) -> Histogram:
+    """`HTTP_SECONDS` with these labels, likewise."""
+    return HTTP_SECONDS.labels(method, route)
 
 
 def exposition() -> bytes:

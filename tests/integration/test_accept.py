@@ -1,9 +1,12 @@
 """accept: job, key and place in one transaction; many requests with one key make one job."""
 
+import random
+import time
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from app.db import accept, conservation
@@ -78,11 +81,11 @@ def test_a_refused_row_leaves_nothing_behind(queue: Queue) -> None:
 
 
 def test_inputs_come_back_to_the_letter(queue: Queue) -> None:
-    text = b'{"a":"\\u0000","n":0.10000000000000001,"z":1,"b":[1e400]}'
-    job = a_job(queue, input=text)
+    written = b'{"a":"\\u0000","n":0.10000000000000001,"z":1,"b":[1e400]}'
+    job = a_job(queue, input=written)
     accept.accept(queue.engine, job, None)
     stored = queue.execute("SELECT input::text FROM jobs WHERE id = :id", id=job.id)[0][0]
-    assert stored == text.decode()
+    assert stored == written.decode()
 
 
 def test_many_are_written_as_each_alone_would_be_and_queue_in_their_order(queue: Queue) -> None:
@@ -122,3 +125,59 @@ def test_of_many_one_that_is_refused_leaves_none(queue: Queue) -> None:
     with pytest.raises(DBAPIError):
         accept.accept_many(queue.engine, [a_job(queue), a_job(queue, input=b"not json"), a_job(queue)])
     assert conservation.check(queue.engine).counts["jobs"] == 0
+
+
+def test_a_group_is_written_but_for_those_whose_key_was_used(queue: Queue) -> None:
+    before = a_job(queue)
+    accept.accept(queue.engine, before, key("used"))
+    late, first, second, free = (a_job(queue) for _ in range(4))
+    group = [(late, key("used")), (first, key("new")), (second, key("new")), (free, None)]
+    written = accept.accept_group(queue.engine, group)
+    # Which one of two with one key comes first is nobody's promise.
+    (winner,) = {first.id, second.id} & set(written)
+    assert set(written) == {winner, free.id}
+    assert accept.accept(queue.engine, late, key("used")) == Repeated(before.id, same=True)
+    assert accept.accept(queue.engine, a_job(queue), key("new")) == Repeated(winner, same=True)
+    assert conservation.check(queue.engine).counts["jobs"] == 3
+
+
+def test_a_group_with_a_refused_row_is_not_written_at_all(queue: Queue) -> None:
+    group = [(a_job(queue), None), (a_job(queue, input=b"not json"), key("k")), (a_job(queue), None)]
+    assert accept.accept_group(queue.engine, group) == {}
+    assert conservation.check(queue.engine).counts["jobs"] == 0
+    assert queue.execute("SELECT count(*) FROM idempotency_keys")[0][0] == 0
+
+
+def test_a_group_does_not_wait_for_a_key_that_another_request_holds(queue: Queue) -> None:
+    usual = queue.execute("SHOW lock_timeout")
+    with queue.engine.connect().execution_options(isolation_level="READ COMMITTED") as other:
+        other.execute(
+            text(
+                "INSERT INTO idempotency_keys (tenant_id, endpoint, key, fingerprint, resource_id)"
+                " VALUES (:tenant_id, 'jobs', 'held', '', gen_random_uuid())"
+            ),
+            {"tenant_id": queue.tenant_id},
+        )
+        began = time.monotonic()
+        assert accept.accept_group(queue.engine, [(a_job(queue), key("held")), (a_job(queue), None)]) == {}
+        assert time.monotonic() - began < 2.0
+        other.rollback()
+    assert queue.execute("SHOW lock_timeout") == usual
+    assert isinstance(accept.accept(queue.engine, a_job(queue), key("held")), Accepted)
+
+
+def test_groups_with_the_same_keys_in_any_order_make_one_job_a_key(queue: Queue) -> None:
+    def race(number: int) -> set[UUID]:
+        names = [f"k{n}" for n in range(8)]
+        random.Random(number).shuffle(names)
+        group = [(a_job(queue), key(name)) for name in names]
+        written = set(accept.accept_group(queue.engine, group))
+        for job, once in group:
+            if job.id not in written and isinstance(accept.accept(queue.engine, job, once), Accepted):
+                written.add(job.id)
+        return written
+
+    with ThreadPoolExecutor(5) as pool:
+        written = [job_id for ids in pool.map(race, range(20)) for job_id in ids]
+    assert len(written) == len(set(written)) == 8
+    assert conservation.check(queue.engine).counts["jobs"] == 8

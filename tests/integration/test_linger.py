@@ -96,7 +96,7 @@ def test_nobody_lingers_while_a_bell_is_unanswered(queue: Queue, ringer: Ringer)
     assert not ringer.rung(QUEUE)
 
 
-def test_a_child_that_ran_out_of_jobs_answers_its_own_versions_bell_itself(queue: Queue, ringer: Ringer) -> None:
+def test_a_child_without_jobs_answers_its_own_versions_bell_itself(queue: Queue, ringer: Ringer) -> None:
     """Its message stays on its way, and so the next bells send none."""
     bell = doorbell_for(queue.echo, Lane.INTERACTIVE)
     for _ in range(3):

@@ -61,7 +61,7 @@ def test_a_bug_is_a_500_that_tells_nothing_but_the_request_id(
     def broken(*_: object) -> None:
         raise KeyError("a secret detail")
 
-    monkeypatch.setattr(jobs, "get", broken)
+    monkeypatch.setattr(jobs, "get_many", broken)
     answer = api.get("/v1/jobs/job_" + "0" * 32, headers={"X-Request-Id": "mine-1"})
     problem = orjson.loads(answer.data)
     assert (answer.status_code, problem["code"], problem["request_id"]) == (500, "internal_error", "mine-1")
@@ -75,7 +75,7 @@ def test_a_bug_is_a_500_that_tells_nothing_but_the_request_id(
 def test_a_database_error_logs_no_values(api: Api, monkeypatch: pytest.MonkeyPatch, log: Any) -> None:
     from sqlalchemy import text
 
-    monkeypatch.setattr(jobs, "_GET", text("SELECT CAST('my diary' AS json), :id, :tenant_id"))
+    monkeypatch.setattr(jobs, "_GET", text("SELECT CAST('my diary' AS json), :ids"))
     assert api.get("/v1/jobs/job_" + "0" * 32).status_code == 500
     (failed,) = [line for line in log() if line["event"] == "http.failed"]
     assert "22P02" in str(failed["error"])
