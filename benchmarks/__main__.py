@@ -1,6 +1,8 @@
-"""`python -m benchmarks [SUBJECT]… [--json]`."""
+"""`python -m benchmarks [SUBJECT]… [--long] [--json]`."""
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import click
 from rich.console import Console
@@ -13,35 +15,47 @@ from benchmarks import (
     idle_latency,
     memory,
     planning,
+    preloaded,
     queue_sql,
     single_jobs,
     webhooks,
 )
+from benchmarks.figures import Measured
 from benchmarks.stack import running
 
-SUBJECTS = {
+SUBJECTS: dict[str, Callable[..., Measured]] = {
     "idle_latency": idle_latency.run,
     "single_jobs": single_jobs.run,
     "backlog": backlog.run,
     "planning": planning.run,
     "queue_sql": queue_sql.run,
+    "preloaded": preloaded.run,
     "webhooks": webhooks.run,
     "bystanders": bystanders.run,
     "bulk": bulk.run,
     "memory": memory.run,
 }
+LONG: dict[str, dict[str, Any]] = {
+    "single_jobs": {"seconds": 60.0},
+    "queue_sql": {"long": 1_000_000, "rounds": 100},
+    "preloaded": {"count": 200_000},
+}
+"""What the long form of a subject is run with."""
 
 
 @click.command()
 @click.argument("subjects", nargs=-1, type=click.Choice(sorted(SUBJECTS)))
+@click.option(
+    "--long", is_flag=True, help="Minutes instead of seconds for each subject that has a long form."
+)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def main(subjects: tuple[str, ...], as_json: bool) -> None:
+def main(subjects: tuple[str, ...], long: bool, as_json: bool) -> None:
     """Measure a stack of its own; each subject beside its baseline, in one run."""
     figures = []
     with running() as stack:
         for name in subjects or SUBJECTS:
             click.echo(f"measuring {name}…", err=True)
-            figures += SUBJECTS[name](stack)
+            figures += SUBJECTS[name](stack, **(LONG.get(name, {}) if long else {}))
     if as_json:
         click.echo(json.dumps([figure.as_json() for figure in figures]))
         return
