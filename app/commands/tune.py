@@ -98,7 +98,8 @@ def tune(
     device = settings.worker.device
     if device == "auto":
         device = "cuda:0" if spec.device is Device.GPU else "cpu"
-    conditions = Conditions(inputs, device, threads or settings.worker.torch_threads or 1, items, rounds)
+    threads = threads or settings.worker.torch_threads or 1
+    conditions = Conditions(inputs, device, threads, items, rounds, settings.worker.exports_dir)
     done = []
     for trial in trials.run(spec, wanted, conditions):
         done.append(trial)
