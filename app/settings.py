@@ -149,8 +149,8 @@ class Worker(_Group):
     )
     exports_dir: Path | None = Field(
         None,
-        description="Where children keep the ONNX files that `onnx` variants are computed from, made once and "
-        "shared. Unset: the user's cache. Whoever can write there decides what models answer.",
+        description="Where children keep the ONNX files that `onnx` variants are computed from, made once "
+        "and shared. Unset: the user's cache. Whoever can write there decides what models answer.",
     )
     inline_output_bytes: Bytes = Field(
         262_144,

@@ -99,7 +99,7 @@ def write(module: Any, call: Call, path: Path) -> None:
             kwargs={name: tensor.detach().clone() for name, tensor in call.tensors.items()},
             input_names=list(call.tensors),
             dynamic_shapes={
-                name: {dimension: torch.export.Dim.DYNAMIC for dimension in varying}
+                name: dict.fromkeys(varying, torch.export.Dim.DYNAMIC)
                 for name, varying in call.varying.items()
             },
             dynamo=True,

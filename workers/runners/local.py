@@ -47,7 +47,8 @@ class LocalRunner:
     def load(cls, spec: ModelSpec, device: str, exports_dir: Path | None = None) -> "LocalRunner":
         """Import the registered class, make sure that it is the code that was registered, load weights.
 
-        Exports are kept in `exports_dir`, or in the user's cache. Raises `LoadFailed`, whatever the model's code raised.
+        Exports are kept in `exports_dir`, or in the user's cache.
+        Raises `LoadFailed`, whatever the model's code raised.
         """
         try:
             model_class = load_class(spec.source)

@@ -54,7 +54,8 @@ def resolve(variant: str, device: str) -> Variant:
 def apply(model: Any, variant: str, device: str, exporting: Exporting | None = None) -> Variant:
     """Change the model's modules in place. Returns what `variant` means on this device.
 
-    Without `exporting` there are no variants of ONNX Runtime. Raises `CannotApply`. `auto` never does: a model without modules is then left as it is.
+    Without `exporting` there are no variants of ONNX Runtime.
+    Raises `CannotApply`. `auto` never does: a model without modules is then left as it is.
     """
     wanted = resolve(variant, device)
     if wanted is Variant.FP32:
