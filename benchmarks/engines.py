@@ -1,4 +1,4 @@
-"""Engines: the variants of `minilm`, each in a process of its own, in turns with fp32, over the backlog's texts."""
+"""Engines: the variants of `minilm`, each in a process of its own, in turns with fp32, over one set of texts."""
 
 from app.commands import trials
 from app.commands.trials import Conditions
