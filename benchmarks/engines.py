@@ -1,4 +1,4 @@
-"""Engines: the variants of `minilm`, each in a process of its own, in turns with fp32, over one set of texts."""
+"""Engines: the variants of `minilm`, each in a process of its own, in turns, over the same texts."""
 
 from app.commands import trials
 from app.commands.trials import Conditions
