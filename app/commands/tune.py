@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from app.commands import trials
@@ -172,7 +173,8 @@ def _table(done: list[Trial], chosen: Trial | None, min_similarity: float) -> Ta
             _number(quality.similarity_min if quality else None, 5),
             _number(quality.similarity_mean if quality else None, 5),
             _number(quality.agreement if quality else None, 3),
-            f"{verdict}: {trial.error}" if trial.error else verdict,
+            # Escaped: rich takes the brackets of `headrace[onnx]` for a style.
+            escape(f"{verdict}: {trial.error}") if trial.error else verdict,
         )
     return table
 

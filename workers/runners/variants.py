@@ -142,7 +142,7 @@ def _export(
         raise CannotApply(f"{wanted} runs on cpu only, not on {device}")
     if missing := [package for package in EXPORT_PACKAGES if importlib.util.find_spec(package) is None]:
         raise CannotApply(
-            f"{wanted} needs {' and '.join(missing)}, which is not installed: pip install 'headrace[onnx]'"
+            f"{wanted} needs what is not installed here ({', '.join(missing)}): pip install 'headrace[onnx]'"
         )
     if exporting is None:
         raise CannotApply(f"{wanted} is made of a registered version only")
