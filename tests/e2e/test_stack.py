@@ -1,5 +1,6 @@
 """`headracectl up` as a user meets it: everything runs, what dies comes back, nothing stays behind."""
 
+import json
 import os
 import pwd
 import shutil
@@ -61,7 +62,8 @@ def works(stack: RunningStack) -> str:
 
 
 def test_everything_runs_and_serves(stack: RunningStack) -> None:
-    states = {item["name"]: item["state"] for item in stack.processes()}
+    listed = json.loads(stack.headracectl("status", "--json").stdout)["processes"]
+    states = {item["name"]: item["state"] for item in listed}
     assert set(SUPERVISED) <= set(states)
     assert set(states.values()) == {"RUNNING"}
     assert "worker-interactive/child-1" in states
@@ -204,7 +206,7 @@ def test_a_missing_server_is_one_clear_line(make_stack: MakeStack, name: str, ur
 def test_servers_of_the_user_are_used(make_stack: MakeStack, empty_database_url: str, redis_url: str) -> None:
     environ = {"HEADRACE_DATABASE_URL": empty_database_url, "HEADRACE_REDIS_URL": redis_url}
     stack = make_stack(environ=environ, workers=SMALL)
-    assert {"postgres", "valkey"}.isdisjoint(item["name"] for item in stack.processes())
+    assert {"postgres", "valkey"}.isdisjoint(item.name for item in stack.processes())
     works(stack)
 
 
