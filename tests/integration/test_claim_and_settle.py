@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
+import orjson
 import pytest
 
 from app.db import cancel, claim, conservation, upkeep, workers
@@ -69,7 +70,7 @@ def test_a_result_is_written_once_and_never_changed(queue: Queue) -> None:
     assert settle(queue.engine, worker, [succeeded(job, b'{"n":2}')]) == []
     assert settle(queue.engine, worker, [failed(job)]) == []
     row = queue.get(job_id)
-    assert (row.status, row.output) == ("succeeded", {"n": 1})
+    assert (row.status, orjson.loads(row.output)) == ("succeeded", {"n": 1})
     assert [attempt["outcome"] for attempt in row.attempts] == ["succeeded"]
 
 
@@ -84,7 +85,7 @@ def test_a_stale_epoch_writes_nothing_in_a_mixed_settle(queue: Queue) -> None:
     assert [row.id for row in settled] == [fresh_id]
     assert queue.get(stale_id).status == "running"
     settle(queue.engine, heir, [succeeded(again, b'"heir"')])
-    assert queue.get(stale_id).output == "heir"
+    assert queue.get(stale_id).output == '"heir"'
 
 
 def test_a_retryable_error_waits_and_counts(queue: Queue) -> None:
