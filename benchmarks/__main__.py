@@ -17,6 +17,7 @@ from benchmarks import (
     planning,
     preloaded,
     queue_sql,
+    servers,
     single_jobs,
     webhooks,
 )
@@ -26,6 +27,7 @@ from benchmarks.stack import running
 SUBJECTS: dict[str, Callable[..., Measured]] = {
     "idle_latency": idle_latency.run,
     "single_jobs": single_jobs.run,
+    "servers": servers.run,
     "backlog": backlog.run,
     "planning": planning.run,
     "queue_sql": queue_sql.run,
