@@ -1,7 +1,7 @@
 """HTTP servers: the same application on each, on the stack's own Postgres, Valkey and workers.
 
-CPU per request; what 1,000 held requests cost a POST beside them, and how soon each is answered once its job ended;
-whether requests are refused or lost while the server changes its processes.
+CPU per request; what 1,000 held requests cost a POST beside them, and how soon each is answered once its job
+ended; whether requests are refused or lost while the server changes its processes.
 """
 
 import http.client
@@ -33,7 +33,7 @@ from benchmarks.stack import Stack
 HELD = 1000
 _PROCESSES = 2
 _ECHO = b'{"model":"echo","input":{"n":1}}'
-_SLOW = b'{"model":"echo","input":{"n":1,"sleep_ms":20}}'
+_SLOW = b'{"model":"echo","input":{"n":1,"sleep_ms":40}}'
 _TOLD = ("HEADRACE_DATABASE_URL", "HEADRACE_REDIS_URL", "HEADRACE_SECRET_KEY", "HEADRACE_STORAGE_URL")
 _WAIT = {"Prefer": "wait=60"}
 _GUNICORN = ("gunicorn", "-c", "python:app.gunicorn_conf", "app.wsgi:application")
@@ -115,7 +115,7 @@ def _costs(server: Server, name: str, seconds: float) -> Iterator[Figure]:
 
 
 def _holding(server: Server, name: str) -> Iterator[Figure]:
-    """1,000 jobs of 20 ms each are submitted with `Prefer: wait`; beside them, POSTs one after the other."""
+    """1,000 jobs of 40 ms each are submitted with `Prefer: wait`; beside them, POSTs one after the other."""
     alone = _posts(server, lambda taken: len(taken) < 300)
     late: list[float] = []
     memory = sum(one.memory_info().rss for one in server.process.children(recursive=True))
@@ -123,6 +123,7 @@ def _holding(server: Server, name: str) -> Iterator[Figure]:
     holder = threading.Thread(target=_hold, args=(server, late, opened))
     holder.start()
     opened.wait(60)
+    time.sleep(2)  # all of them are read by then, and few are done
     more = sum(one.memory_info().rss for one in server.process.children(recursive=True)) - memory
     beside = _posts(server, lambda taken: len(taken) < 50 or (holder.is_alive() and len(taken) < 300))
     holder.join()

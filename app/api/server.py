@@ -39,7 +39,7 @@ class Worker(GeventWorker):
     def init_process(self) -> None:
         """In the child, before anything is served."""
         # gunicorn asks for a dozen settings per request, each by way of `__getattr__`.
-        vars(self.cfg).update({name: setting.get() for name, setting in self.cfg.settings.items()})
+        self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         super().init_process()
 
     def run(self) -> None:
@@ -100,7 +100,9 @@ class _Idle:
 
 
 class WholeResponse(Response):
-    """Head and body of an answer that is whole in one write: the client is woken once, not for the head alone."""
+    """Writes an answer that is whole at once: else its client would be woken for the head alone."""
+
+    headers_sent: bool
 
     def write(self, arg: bytes) -> None:
         """Send a piece of the body, and the head before the first one."""

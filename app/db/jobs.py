@@ -95,7 +95,10 @@ class JobFilter:
 
 
 def get(engine: Engine, tenant_id: int, job_id: UUID) -> Any | None:
-    """The job's row with everything the API shows, `output` as JSON text, or None if this tenant has no such job."""
+    """The job's row with everything the API shows, or None if this tenant has no such job.
+
+    `output` is JSON text.
+    """
     row = get_many(engine, [job_id]).get(job_id)
     return row if row is not None and row.tenant_id == tenant_id else None
 
