@@ -18,6 +18,7 @@ from benchmarks import (
     planning,
     preloaded,
     queue_sql,
+    servers,
     single_jobs,
     webhooks,
 )
@@ -27,6 +28,7 @@ from benchmarks.stack import running
 SUBJECTS: dict[str, Callable[..., Measured]] = {
     "idle_latency": idle_latency.run,
     "single_jobs": single_jobs.run,
+    "servers": servers.run,
     "backlog": backlog.run,
     "engines": engines.run,
     "planning": planning.run,

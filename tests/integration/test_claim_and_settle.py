@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
+import orjson
 import pytest
 
 from app.db import cancel, claim, conservation, upkeep, workers
@@ -69,7 +70,7 @@ def test_a_result_is_written_once_and_never_changed(queue: Queue) -> None:
     assert settle(queue.engine, worker, [succeeded(job, b'{"n":2}')]) == []
     assert settle(queue.engine, worker, [failed(job)]) == []
     row = queue.get(job_id)
-    assert (row.status, row.output) == ("succeeded", {"n": 1})
+    assert (row.status, orjson.loads(row.output)) == ("succeeded", {"n": 1})
     assert [attempt["outcome"] for attempt in row.attempts] == ["succeeded"]
 
 
@@ -84,7 +85,7 @@ def test_a_stale_epoch_writes_nothing_in_a_mixed_settle(queue: Queue) -> None:
     assert [row.id for row in settled] == [fresh_id]
     assert queue.get(stale_id).status == "running"
     settle(queue.engine, heir, [succeeded(again, b'"heir"')])
-    assert queue.get(stale_id).output == "heir"
+    assert queue.output(stale_id) == "heir"
 
 
 def test_a_retryable_error_waits_and_counts(queue: Queue) -> None:
@@ -133,7 +134,7 @@ def test_cancel_asks_a_running_job_and_settle_obeys(queue: Queue) -> None:
         queue.engine, worker, [succeeded(first, b'"too late"'), succeeded(second), Outcome(third, Canceled())]
     )
     assert [queue.get(job_id).status for job_id in ids] == ["canceled", "succeeded", "canceled"]
-    assert queue.get(ids[0]).output is None
+    assert queue.output(ids[0]) is None
 
 
 def test_cancel_never_changes_an_end(queue: Queue) -> None:
