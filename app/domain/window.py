@@ -16,8 +16,9 @@ OVERHEAD = 0.25
 """A micro-batch is worth its fixed cost when that is at most this share of the rest."""
 UNKNOWN = 2
 """Micro-batches in a window as long as no time can be predicted."""
-MOST = 512
-"""Jobs in a window, unless one micro-batch holds more: they lie in memory, and may have to be released."""
+MOST = 256
+"""Jobs in a window, unless one micro-batch holds more: they may have to be released, and a claim of so many
+takes a few milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
