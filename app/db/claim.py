@@ -16,7 +16,7 @@ from app.domain.stages import ClaimedJob
 # `in_hand` notes on the worker's row which jobs it holds before any of their data is touched: if the
 # process dies from here on, these are the suspects. What is claimed ahead is not in hand: another
 # micro-batch runs, and is. A worker that was declared dead claims nothing.
-# Inputs lie in memory from here on, so they are added up, as large as they are stored: no value is read for it.
+# Inputs will lie in memory, so their sizes as stored are added up; no value is read for it.
 # LATERAL … OFFSET 0 keeps the planner from joining all partitions of jobs to find a handful of rows.
 _CLAIM = text(
     f"""
