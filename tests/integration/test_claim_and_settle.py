@@ -1,5 +1,6 @@
 """claim and settle: leases with epochs, fenced writes, retries, order."""
 
+import secrets
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
@@ -185,3 +186,19 @@ def test_a_worker_that_was_declared_dead_claims_nothing(queue: Queue) -> None:
 def test_an_expired_job_is_not_claimed(queue: Queue) -> None:
     queue.submit(queue_ttl_s=-1.0)
     assert queue.claim(queue.worker()) == []
+
+
+def test_a_claim_takes_no_more_bytes_than_asked_but_always_one_job(queue: Queue) -> None:
+    # Random, so that it is stored as large as it is.
+    ids = [queue.submit({"text": secrets.token_hex(20_000)}) for _ in range(4)]
+    worker, version_id = queue.worker(), queue.echo.id
+
+    def take(most_bytes: int) -> tuple[list[UUID], bool]:
+        claimed = claim.claim(
+            queue.engine, worker.id, version_id, Lane.INTERACTIVE, 32, 60, most_bytes=most_bytes
+        )
+        return [job.id for job in claimed.jobs], claimed.more
+
+    assert take(100_000) == (ids[:2], True)
+    assert take(1) == (ids[2:3], True)
+    assert take(100_000) == (ids[3:], False)
