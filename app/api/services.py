@@ -13,9 +13,12 @@ from app.domain.egress import EgressPolicy
 from app.domain.sealing import Keyring
 from app.intake.accept import Intake
 from app.intake.authenticate import Authenticator
+from app.intake.backlog import Backlog
 from app.intake.catalogue import Catalogue
 from app.intake.control import JobReader
 from app.intake.embeddings import Embedder
+from app.intake.quotas import Quotas
+from app.intake.rates import RateLimiter
 from app.intake.readiness import Readiness
 from app.settings import Settings
 from app.storage import Storage
@@ -39,6 +42,9 @@ class Services:
     keyring: Keyring
     egress: EgressPolicy
     storage: Storage
+    rates: RateLimiter
+    quotas: Quotas
+    backlog: Backlog
     readiness: Readiness
     clock: Callable[[], float]
 

@@ -26,7 +26,7 @@ STEP = 1000
 _JOBS = """COPY jobs (id, tenant_id, version_id, lane, priority, input, input_hash, expires_at,
     execution_timeout_s, max_attempts, initial_delay_ms, max_delay_ms, webhook, webhook_events, use_case,
     metadata, batch_id, custom_id, encoding) FROM STDIN"""
-_READY = "COPY job_ready (job_id, rank, expires_at, version_id, lane, priority) FROM STDIN"
+_READY = "COPY job_ready (job_id, rank, expires_at, version_id, lane, priority, tenant_id) FROM STDIN"
 
 # Start-time fair queueing: a tenant's jobs begin where the queue is, or where the tenant's last ones end,
 # whichever is later. Where the queue is: at the lowest rank that waits, or behind all if nothing does.
@@ -173,7 +173,7 @@ def _write(connection: Connection, batch: Any, items: Sequence[NewItem], first: 
         if ready:
             rank = ranks[item.version_id]
             ranks[item.version_id] = rank + STEP
-            places.append("\t".join((job_id, str(rank), expires, version, lane, priority)))
+            places.append("\t".join((job_id, str(rank), expires, version, lane, priority, tenant)))
     copy_in(connection, _JOBS, rows)
     if ready:
         copy_in(connection, _READY, places)
