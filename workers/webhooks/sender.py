@@ -43,11 +43,15 @@ from workers.webhooks.receivers import Receivers
 
 log = logs.get_logger()
 
-NEWS_S = 0.1
+NEWS_S = 0.2
 """How soon a bell is heard by a sender that is awake. What ended meanwhile is claimed together."""
 
 QUIET_S = 1.0
 """How long nothing is claimed while receivers hang and no bell rings: retries that come due wait for it."""
+
+GATHER_S = 0.1
+GATHER = 64
+"""How long, and how many, tries that ended wait for others to be written with them while some are under way."""
 
 SETTLE_RETRY_S = 0.5
 
@@ -120,6 +124,8 @@ class Sender(Presence):
         # A socket for each delivery under way, and for some seconds after it. The usual 1,024 are too few.
         resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
         os.nice(settings.sender.nice)
+        if os.environ.get("HR_BATCH","1")=="1":
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         return cls(
             engine=make_engine(
                 settings.database_url,
@@ -324,13 +330,15 @@ class Sender(Presence):
             self._report.failed += 1
 
     def _end(self, tries: Sequence[SettledTry]) -> None:
-        """Write these soon: whatever ends while others are being written goes with the next statement."""
+        """Write these soon: whatever ends within `GATHER_S`, or while others are written, goes with them."""
         self._ended += tries
+        self._news.set()
         if self._settling is None or self._settling.done():
             self._settling = asyncio.create_task(self._settle())
 
     async def _settle(self) -> None:
         while self._ended:
+            await self._gather()
             tries, self._ended = self._ended, []
             if not await self._write(tries):
                 # Nobody else takes what is leased to a live sender: under a new identity it is sent again.
@@ -340,6 +348,12 @@ class Sender(Presence):
                 self._under_way.pop(tried.id, None)
             metrics.WEBHOOK_UNDER_WAY.set(len(self._under_way))
             self._news.set()
+
+    async def _gather(self) -> None:
+        """Until all that is under way has ended, `GATHER` have, or `GATHER_S` passed."""
+        until = self._clock() + GATHER_S
+        while self._sending and len(self._ended) < GATHER and self._clock() < until:
+            await asyncio.sleep(GATHER_S / 10)
 
     async def _write(self, tries: list[SettledTry]) -> bool:
         patience = self._clock() + self._settings.worker.lease_ttl_s * 0.8
