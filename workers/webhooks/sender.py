@@ -51,7 +51,7 @@ QUIET_S = 1.0
 
 GATHER_S = 0.1
 GATHER = 64
-"""While any is under way, tries that ended wait for others to be written with them: this long, for so many."""
+"""While any is under way, tries that ended wait this long, for so many, to be written together."""
 
 SETTLE_RETRY_S = 0.5
 
