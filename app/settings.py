@@ -138,6 +138,11 @@ class Worker(_Group):
         "Celery, in seconds. It leaves at once when another model needs its slot.",
     )
     heartbeat_s: Seconds = Field(5.0, description="Seconds between two heartbeats of a child.")
+    drain_s: Seconds = Field(
+        25.0,
+        description="Seconds from a SIGTERM until whoever sent it kills the worker, as "
+        "`terminationGracePeriodSeconds`: what can't end in time is given back before.",
+    )
     lease_ttl_s: Seconds = Field(
         30.0, description="Seconds without a heartbeat after which a child's leases may be taken back."
     )

@@ -60,6 +60,7 @@ class Worker(Generic[Kind]):
         # What the parent knows and its children inherit by the fork.
         self._name = program
         self._children = 1
+        self._parent = 0
         self._member: Kind | None = None
         self._background: Background | None = None
         signals.setup_logging.connect(self._configure_logging, weak=False)
@@ -79,6 +80,7 @@ class Worker(Generic[Kind]):
     def _check_services(self, sender: Any = None, options: dict[str, Any] | None = None, **_: Any) -> None:
         """In the parent, before anything is forked: missing services are one clear line, no traceback."""
         self._name = str(sender or self._program)
+        self._parent = os.getpid()
         self._children = int((options or {}).get("concurrency") or 1)
         engine = make_engine(self._settings.database_url)
         try:
@@ -90,8 +92,8 @@ class Worker(Generic[Kind]):
             engine.dispose()
 
     def _enter_drain(self, **_: Any) -> None:
-        # In the parent: the children see it at their next border.
-        self._flag.set()
+        # In the parent, in a handler of a Unix signal: the children see it in a moment.
+        self._flag.terminated(self._settings.worker.drain_s)
 
     def _start_child(self, **_: Any) -> None:
         from billiard import process
@@ -104,6 +106,7 @@ class Worker(Generic[Kind]):
             children=self._children,
             flag=self._flag,
             siblings=self._siblings,
+            parent=self._parent,
         )
         self._member, self._background = self._make(self._settings, slot)
         self._background.start()

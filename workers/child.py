@@ -20,6 +20,7 @@ from app.settings import Worker as WorkerSettings
 from app.storage import Storage
 from workers.behind import Behind
 from workers.drainflag import DrainFlag
+from workers.held import Held
 from workers.media.stage import MediaStage
 from workers.notify import Notifier
 from workers.outputs import Outputs
@@ -53,8 +54,9 @@ class Child(Presence):
         children: int = 1,
         siblings: Siblings | None = None,
         clock: Callable[[], float] = time.monotonic,
+        end_worker: Callable[[], object] = lambda: None,
     ) -> None:
-        super().__init__(engine, identity, flag, runners.status)
+        super().__init__(engine, identity, flag, runners.status, end_worker)
         self.engine = engine
         self.ringer = ringer
         self.notifier = notifier
@@ -64,6 +66,7 @@ class Child(Presence):
         self.settings = settings
         self.clock = clock
         self.behind = Behind()
+        self.held = Held(clock)
         self.children = children
         self._slot = slot
         self._siblings = siblings or Siblings()
@@ -105,6 +108,7 @@ class Child(Presence):
             slot=slot.number,
             children=slot.children,
             siblings=slot.siblings,
+            end_worker=slot.end_worker,
         )
 
     def version(self, version_id: int) -> ModelVersion | None:

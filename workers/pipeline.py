@@ -85,6 +85,7 @@ def drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
         child.abandon()
         raise
     finally:
+        child.held.clear()
         child.works(False)
 
 
@@ -123,6 +124,7 @@ def _drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
                 # These may have been the last ones of a batch.
                 child.ringer.ring(BatchBell())
             return report
+        child.held.claimed(bell, claimed.jobs)
         if claimed.more:
             child.ringer.ring(bell)
         if any(job.told for job in claimed.jobs):
@@ -201,10 +203,13 @@ def _work_off(
             finish(child, [Outcome(job, released) for job in left])
             return
         began = time.perf_counter()
-        micro_batch = planned if marked else _marked(child, planned)
+        micro_batch = child.held.start(planned, _expected_s(runner, planned))
+        if micro_batch is not None and not marked:
+            micro_batch = _marked(child, micro_batch)
         if micro_batch is None:
             continue
         outcomes = infer(micro_batch, runner, _running(child, micro_batch))
+        child.held.done()
         if more or planned is not micro_batches[-1]:
             finish_behind(child, outcomes)
             learn(micro_batch, runner, outcomes, time.perf_counter() - began)
@@ -213,6 +218,12 @@ def _work_off(
             finish(child, outcomes)
         report.jobs += len(outcomes)
         report.batches.append(len(outcomes))
+
+
+def _expected_s(runner: Runner, planned: MicroBatch) -> float | None:
+    if not runner.costs.known:
+        return None
+    return runner.costs.cost().of(len(planned.jobs), planned.padded_units)
 
 
 def finish_behind(child: Child, outcomes: Sequence[Outcome]) -> None:
@@ -250,6 +261,7 @@ def _finish(child: Child, outcomes: Sequence[Outcome]) -> Sequence[SettledJob]:
     Results are dear, and a restart of Postgres takes seconds: keep trying for most of a lease's life.
     Trying again is safe, since a settle that was committed without our hearing of it removes no lease twice.
     """
+    child.held.forget(outcome.job for outcome in outcomes)
     patience = child.clock() + child.settings.lease_ttl_s * 0.8
     while True:
         try:
