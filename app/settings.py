@@ -159,6 +159,44 @@ class Worker(_Group):
     )
 
 
+class Spot(_Group):
+    """The spot agent: how a worker hears that its machine will be taken away."""
+
+    provider: Literal["none", "aws", "gcp", "azure", "kubernetes", "local"] = Field(
+        "none",
+        description="Whose notices are listened for. `kubernetes` sends a SIGTERM and needs no listening; "
+        "`local` reads a file, for development.",
+    )
+    metadata_url: str = Field(
+        "http://169.254.169.254",
+        pattern=r"^https?://[^/?#\s]+$",
+        description="The cloud's metadata server, as seen from the machine.",
+    )
+    poll_s: Seconds = Field(2.0, le=30, description="Seconds between two looks for a notice.")
+    timeout_s: Seconds = Field(1.0, le=10, description="Seconds that the metadata server has for an answer.")
+    rebalance: Literal["ignore", "cordon"] = Field(
+        "ignore",
+        description="What AWS's rebalance recommendation does. `cordon`: the worker claims nothing more, and "
+        "stays until the machine goes.",
+    )
+    acknowledge: bool = Field(
+        False,
+        description="Whether Azure is told, once this worker has left, that it need not wait any longer. For "
+        "machines with one worker only.",
+    )
+    local_file: Path | None = Field(
+        None,
+        description="With `local`: as long as this file exists, there is a notice. It may hold "
+        '`{"left_s": 20, "pools": ["batch"]}`.',
+    )
+
+    @model_validator(mode="after")
+    def _local_has_a_file(self) -> Self:
+        if self.provider == "local" and self.local_file is None:
+            raise ValueError("HEADRACE_SPOT_PROVIDER=local needs HEADRACE_SPOT_LOCAL_FILE")
+        return self
+
+
 class Sender(_Group):
     """The process that delivers webhooks."""
 
@@ -289,6 +327,7 @@ class Settings(_Group):
     )
     api: Api = Api()
     worker: Worker = Worker()
+    spot: Spot = Spot()
     sender: Sender = Sender()
     files: Files = Files()
     batches: Batches = Batches()
@@ -312,6 +351,7 @@ _NOT_SETTINGS = {"URL", "API_KEY", "FLOWER_URL", "STATE_DIR"}
 _GROUPS = {
     "API": Api,
     "WORKER": Worker,
+    "SPOT": Spot,
     "SENDER": Sender,
     "FILES": Files,
     "BATCHES": Batches,

@@ -1,9 +1,11 @@
 """A Celery worker of ours: prefork, everything heavy made in the child, after the fork.
 
-Its parent holds no connection and no thread that a fork could break; a child is a `Member`.
+Its parent holds no connection that a fork could break, and no thread but the spot agent's, which takes no
+lock that a child needs; a child is a `Member`.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
@@ -19,6 +21,8 @@ from workers.drainflag import DrainFlag
 from workers.heartbeat import Background
 from workers.presence import Slot
 from workers.siblings import Siblings
+from workers.spot.agent import Agent
+from workers.spot.providers import choose
 
 
 class Member(Protocol):
@@ -61,11 +65,15 @@ class Worker(Generic[Kind]):
         self._name = program
         self._children = 1
         self._parent = 0
+        self._ready = False
+        self._agent: Agent | None = None
         self._member: Kind | None = None
         self._background: Background | None = None
         signals.setup_logging.connect(self._configure_logging, weak=False)
         signals.celeryd_init.connect(self._check_services, weak=False)
+        signals.worker_ready.connect(self._note_ready, weak=False)
         signals.worker_shutting_down.connect(self._enter_drain, weak=False)
+        signals.worker_shutdown.connect(self._stop_agent, weak=False)
         signals.worker_process_init.connect(self._start_child, weak=False)
         signals.worker_process_shutdown.connect(self._stop_child, weak=False)
 
@@ -90,6 +98,29 @@ class Worker(Generic[Kind]):
             sys.exit(f"headrace {self._program}: {error}")
         finally:
             engine.dispose()
+        self._start_agent()
+
+    def _start_agent(self) -> None:
+        spot = self._settings.spot
+        if (provider := choose(self._settings)) is not None:
+            self._agent = Agent(
+                provider, self._flag, self._end, cordons=spot.rebalance == "cordon", poll_s=spot.poll_s
+            )
+            self._agent.start()
+
+    def _end(self) -> bool:
+        """End this worker as whoever runs it would. Not before Celery can be asked to."""
+        if self._ready:
+            self._flag.by_ourselves()
+            os.kill(self._parent, signal.SIGTERM)
+        return self._ready
+
+    def _note_ready(self, **_: Any) -> None:
+        self._ready = True
+
+    def _stop_agent(self, **_: Any) -> None:
+        if self._agent is not None:
+            self._agent.stop()
 
     def _enter_drain(self, **_: Any) -> None:
         # In the parent, in a handler of a Unix signal: the children see it in a moment.
