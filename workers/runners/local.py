@@ -35,16 +35,17 @@ class Nobody:
 class LocalRunner:
     """See `Runner`. Checks what the model returns: one output per input, each valid, each JSON."""
 
-    def __init__(self, spec: ModelSpec, model: Model, device: str) -> None:
+    def __init__(self, spec: ModelSpec, model: Model, device: str, longest_s: float | None = None) -> None:
         self.spec = spec
-        self.caps = Caps(spec.max_batch_items, spec.max_batch_units)
+        self.caps = Caps(spec.max_batch_items, spec.max_batch_units, longest_s)
         self.costs = CostModel()
         self._model = model
         self._device = device
 
     @classmethod
-    def load(cls, spec: ModelSpec, device: str) -> "LocalRunner":
+    def load(cls, spec: ModelSpec, device: str, longest_s: float | None = None) -> "LocalRunner":
         """Import the registered class, make sure that it is the code that was registered, load weights.
+        `longest_s`: see `Caps.seconds`.
 
         Raises `LoadFailed`, whatever the model's code raised.
         """
@@ -55,7 +56,7 @@ class LocalRunner:
             model = model_class()
             model.load(device)
             variants.apply(model, spec.variant, device)
-            runner = cls(spec, model, device)
+            runner = cls(spec, model, device, longest_s)
             runner.warm_up()
         except LoadFailed:
             raise
