@@ -37,6 +37,7 @@ from app.domain.stages import (
 from app.domain.states import Reason
 from app.domain.window import Window, window_for
 from app.errors import Unavailable
+from app.observability import metrics
 from workers.batch import batch
 from workers.child import Child
 from workers.claim import claim
@@ -200,6 +201,8 @@ def _work_off(
         if index and (why := _why_stop(child, bell, until)):
             released = Released(Reason.PREEMPTED if why == "draining" else Reason.WAITING_FOR_WORKER)
             left = [prepared.job for later in micro_batches[index:] for prepared in later.jobs]
+            if why == "draining":
+                metrics.DRAIN_RELEASED_JOBS.labels("unstarted").inc(len(left))
             finish(child, [Outcome(job, released) for job in left])
             return
         began = time.perf_counter()

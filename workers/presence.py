@@ -73,6 +73,7 @@ class Presence:
         self._status = status
         self._end_worker = end_worker
         self._told: tuple[UUID, DrainCause | None] | None = None
+        self._counted = False
         self._announcing = threading.Lock()
         self._announced = False
         self._former: UUID | None = None
@@ -140,14 +141,20 @@ class Presence:
             told = (self.identity.id, self._flag.cause)
             if self._announced and told != self._told and told[1] is not None:
                 workers.drain(self._engine, told[0], told[1], self._flag.left_s())
-                if self._told is None:
-                    metrics.DRAIN_CHILDREN.labels(told[1]).inc()
+                self._count_drain()
                 self._told = told
+
+    def _count_drain(self) -> None:
+        cause = self._flag.cause
+        if cause is not None and not self._counted:
+            self._counted = True
+            metrics.DRAIN_CHILDREN.labels(cause).inc()
 
     def leave(self) -> None:
         """A clean goodbye: whatever is still leased may be taken at once."""
         if self._announced:
-            workers.stop(self._engine, self.identity.id)
+            workers.stop(self._engine, self.identity.id, self._flag.cause)
+            self._count_drain()
 
 
 def host_identity() -> str:

@@ -62,7 +62,12 @@ _TELL_POOL = text(_TELL % "pool = :pool")
 _TELL_NAMED = text(_TELL % "name = :name OR split_part(name, '/', 1) = :name")
 _TELL_ONE = text(_TELL % "id = :id")
 _LEASES = text("SELECT job_id, epoch FROM job_leases WHERE worker_id = :id")
-_STOP = text("UPDATE workers SET state = 'stopped' WHERE id = :id AND state IN ('ready', 'draining')")
+_STOP = text(
+    """
+    UPDATE workers SET state = 'stopped', drain_cause = coalesce(:cause, drain_cause)
+     WHERE id = :id AND state IN ('ready', 'draining')
+    """
+)
 _SIBLINGS = text(
     "SELECT id, pid FROM workers WHERE host = :host AND id <> :id AND state IN ('ready', 'draining')"
 )
@@ -180,10 +185,10 @@ def mark(engine: Engine, worker_id: UUID, batch: Sequence[UUID], budget_s: float
         return frozenset(asked.scalars())
 
 
-def stop(engine: Engine, worker_id: UUID) -> None:
-    """A clean goodbye: whatever it still holds may be taken at once."""
+def stop(engine: Engine, worker_id: UUID, cause: DrainCause | None = None) -> None:
+    """A clean goodbye, and why: whatever it still holds may be taken at once."""
     with connect(engine) as connection:
-        connection.execute(_STOP, {"id": worker_id})
+        connection.execute(_STOP, {"id": worker_id, "cause": cause and cause.value})
 
 
 def siblings(engine: Engine, worker: WorkerIdentity) -> list[tuple[UUID, int]]:
