@@ -83,5 +83,6 @@ class Background:
                 self._leave()
             except Unavailable as error:
                 log.warning("drain.waits", reason=str(error))
+                self._stop.wait(POLL_S)
             except Exception:
                 log.exception("drain.failed")

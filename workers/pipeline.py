@@ -51,6 +51,11 @@ from workers.watchdog import guarded
 
 SETTLE_RETRY_S = 0.5
 
+DEAR_S = 1.0
+"""What took this long on a machine that may vanish is settled before anything else runs: that costs next to
+nothing, and else two such micro-batches could be lost at once.
+"""
+
 
 @dataclass
 class DrainReport:
@@ -213,7 +218,8 @@ def _work_off(
             continue
         outcomes = infer(micro_batch, runner, _running(child, micro_batch))
         child.held.done()
-        if more or planned is not micro_batches[-1]:
+        dear = child.settings.purchase == "spot" and time.perf_counter() - began > DEAR_S
+        if not dear and (more or planned is not micro_batches[-1]):
             finish_behind(child, outcomes)
             learn(micro_batch, runner, outcomes, time.perf_counter() - began)
         else:

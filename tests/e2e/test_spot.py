@@ -23,13 +23,14 @@ from tests.support.counted import runs
 from tests.support.killer import pids
 from tests.support.stacks import RunningStack
 from tests.support.waiting import wait_until
+from workers.pipeline import DEAR_S
 
 LONG = "SPOT_LONG" in os.environ
 """The long form kills every 20 seconds for some minutes, and so needs a slower model."""
 
 KILL_EVERY_S = 20.0 if LONG else 1.0
 KILLS = 10 if LONG else 3
-PACE_S = 1.0 if LONG else 0.04
+PACE_S = 1.5 if LONG else 0.04
 LINES = 20_000
 POOLS = ("spot-a", "spot-b")
 MICRO_BATCH = 64
@@ -111,9 +112,11 @@ def test_a_batch_ends_whole_though_its_machines_are_taken_with_and_without_notic
         wait_until(lambda: batch.refresh().status == "completed", 400 if LONG else 60, "the batch to end")
         content = b"".join(client.files.content(batch.output_file_id))
     assert [int(json.loads(line)["custom_id"]) for line in content.splitlines()] == list(range(LINES))
-    twice = pool.begun() - LINES
-    assert twice <= kills * MICRO_BATCH, f"{kills} kills, attempts {pool.outcomes()}"
-    assert pool.outcomes().get("crashed", 0) <= kills * MICRO_BATCH
+    twice, crashed = pool.begun() - LINES, pool.outcomes().get("crashed", 0)
+    assert crashed <= kills * MICRO_BATCH, "only what ran is charged"
+    # Of short ones, the one before may just be being written: together they are less than one may be.
+    written = 0 if PACE_S > DEAR_S else MICRO_BATCH
+    assert twice <= kills * (MICRO_BATCH + written), f"{kills} kills, attempts {pool.outcomes()}"
     doctor = pool.stack.headracectl("doctor")
     assert doctor.returncode == 0, doctor.stdout + doctor.stderr
 
