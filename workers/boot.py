@@ -65,7 +65,7 @@ class Worker(Generic[Kind]):
         self._name = program
         self._children = 1
         self._parent = 0
-        self._ready = False
+        self._consumer: Any = None
         self._agent: Agent | None = None
         self._member: Kind | None = None
         self._background: Background | None = None
@@ -98,25 +98,41 @@ class Worker(Generic[Kind]):
             sys.exit(f"headrace {self._program}: {error}")
         finally:
             engine.dispose()
+        logs.configure(self._settings)
         self._start_agent()
 
     def _start_agent(self) -> None:
         spot = self._settings.spot
         if (provider := choose(self._settings)) is not None:
             self._agent = Agent(
-                provider, self._flag, self._end, cordons=spot.rebalance == "cordon", poll_s=spot.poll_s
+                provider,
+                self._flag,
+                self._end,
+                self._hear_no_more,
+                cordons=spot.rebalance == "cordon",
+                poll_s=spot.poll_s,
             )
             self._agent.start()
 
     def _end(self) -> bool:
         """End this worker as whoever runs it would. Not before Celery can be asked to."""
-        if self._ready:
-            self._flag.by_ourselves()
-            os.kill(self._parent, signal.SIGTERM)
-        return self._ready
+        if self._consumer is None:
+            return False
+        self._flag.by_ourselves()
+        os.kill(self._parent, signal.SIGTERM)
+        return True
 
-    def _note_ready(self, **_: Any) -> None:
-        self._ready = True
+    def _hear_no_more(self) -> bool:
+        """Leave all bells to others, while this worker stays without claiming anything."""
+        if self._consumer is None:
+            return False
+        for queue in list(self.app.amqp.queues.consume_from):
+            # In Celery's own thread, at its next turn.
+            self._consumer.call_soon(self._consumer.cancel_task_queue, queue)
+        return True
+
+    def _note_ready(self, sender: Any = None, **_: Any) -> None:
+        self._consumer = sender
 
     def _stop_agent(self, **_: Any) -> None:
         if self._agent is not None:

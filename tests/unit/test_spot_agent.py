@@ -60,7 +60,8 @@ class Day:
         clock = Clock()
         self.parent = Parent()
         self.flag = DrainFlag(clock)
-        agent = Agent(Script(said), self.flag, self.parent, cordons=cordons)
+        self.bells = Parent()
+        agent = Agent(Script(said), self.flag, self.parent, self.bells, cordons=cordons)
         for _ in range(looks or len(said)):
             agent.look()
             clock.now += 2
@@ -77,6 +78,7 @@ def test_a_worker_that_starts_under_a_notice_stays_and_does_nothing() -> None:
     day = Day(GOES, looks=5)
     assert day.flag.is_set()
     assert day.parent.asked == 0, "it would only be started again"
+    assert day.bells.asked == 1, "and leaves bells to others"
 
 
 def test_a_notice_that_is_withdrawn_has_the_idle_worker_started_anew() -> None:
@@ -86,7 +88,7 @@ def test_a_notice_that_is_withdrawn_has_the_idle_worker_started_anew() -> None:
 def test_a_worker_that_is_not_up_yet_is_asked_again() -> None:
     parent = Parent()
     parent.up = False
-    agent = Agent(Script([None, GOES]), DrainFlag(), parent)
+    agent = Agent(Script([None, GOES]), DrainFlag(), parent, Parent())
     for _ in range(3):
         agent.look()
     parent.up = True
@@ -101,6 +103,7 @@ def test_rebalance_is_ignored_unless_the_operator_wants_a_cordon() -> None:
     cordoned = Day(None, MAY_GO, cordons=True)
     assert (cordoned.flag.cause, cordoned.parent.asked) == (DrainCause.CORDON, 0)
     assert cordoned.flag.left_s() is None
+    assert cordoned.bells.asked == 1
     taken = Day(None, MAY_GO, GOES, cordons=True)
     assert (taken.flag.cause, taken.parent.asked) == (DrainCause.NOTICE, 1)
     assert taken.flag.left_s() is not None
@@ -122,7 +125,7 @@ def test_whatever_goes_wrong_is_logged_once_and_the_next_notice_is_heard() -> No
 
 def test_the_cloud_is_told_that_the_worker_left_only_if_it_left_for_the_cloud() -> None:
     provider = Script([None, GOES])
-    agent = Agent(provider, DrainFlag(), Parent())
+    agent = Agent(provider, DrainFlag(), Parent(), Parent())
     agent.look()
     agent.stop()
     assert provider.told_left == 0

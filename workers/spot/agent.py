@@ -16,13 +16,16 @@ log = logs.get_logger()
 
 
 class Agent:
-    """Looks every `poll_s` seconds. `end_worker` asks the worker to end; False if it is not up yet."""
+    """Looks every `poll_s` seconds. `end_worker` asks the worker to end, `hear_no_more` not to hear bells any
+    more; both are False if the worker is not up yet.
+    """
 
     def __init__(
         self,
         provider: Provider,
         flag: DrainFlag,
         end_worker: Callable[[], bool],
+        hear_no_more: Callable[[], bool],
         *,
         cordons: bool = False,
         poll_s: float = 2.0,
@@ -30,9 +33,10 @@ class Agent:
         self._provider = provider
         self._flag = flag
         self._end_worker = end_worker
+        self._hear_no_more = hear_no_more
         self._cordons = cordons
         self._poll_s = poll_s
-        self._looked = self._stays = self._cordoned = self._ending = False
+        self._looked = self._stays = self._cordoned = self._deaf = self._ending = False
         self._said: object = None
         self._stop = threading.Event()
 
@@ -67,6 +71,9 @@ class Agent:
             self._rebalance(notice)
         else:
             self._interruption(notice, first)
+        if (self._stays or self._cordoned) and not self._deaf:
+            # A bell that is heard here is not heard by somebody who could answer it.
+            self._deaf = self._hear_no_more()
 
     def _interruption(self, notice: Notice, first: bool) -> None:
         self._flag.enter(DrainCause.NOTICE, notice.left_s)
