@@ -1,14 +1,17 @@
 """The real server: gunicorn's processes, sockets and signals."""
 
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import orjson
+import psutil
 import pytest
 import requests
 
@@ -147,6 +150,37 @@ def test_told_to_end_it_answers_what_it_holds_and_ends_at_once(api: Api, server:
     assert server.process.wait(20) == 0
     assert time.monotonic() - began < 8
     assert "Traceback" not in server.log.read_text()
+
+
+def test_a_reload_under_load_refuses_and_loses_nothing(api: Api, tmp_path: Path) -> None:
+    """Kept connections whose clients never pause, and new ones: all are answered while processes change."""
+    headers = {"Authorization": f"Bearer {api.key}"}
+    over = threading.Event()
+    with serve(api.settings, tmp_path, HEADRACE_API_PROCESSES="2") as server, ThreadPoolExecutor(8) as pool:
+        master = psutil.Process(server.process.pid)
+
+        def submit(keep: bool) -> list[str]:
+            made = []
+            with requests.Session() as session:
+                while not over.is_set():
+                    post = session.post if keep else requests.post
+                    answer = post(f"{server.url}/v1/jobs", json=JOB, headers=headers, timeout=30)
+                    assert answer.status_code == 202, answer.text
+                    made.append(answer.json()["id"])
+            return made
+
+        clients = [pool.submit(submit, keep) for keep in (True, False) * 4]
+        try:
+            for _ in range(2):
+                before = set(master.children())
+                server.process.send_signal(signal.SIGHUP)
+                wait_until(lambda old=before: not old & set(master.children()), 30, "the old ones' end")
+                wait_until(lambda: len(master.children()) == 2, 30, "the new ones")
+            requests.get(f"{server.url}/livez", timeout=30)
+        finally:
+            over.set()
+        made = [job_id for client in clients for job_id in client.result(30)]
+    assert len(set(made)) == len(made) == api.jobs_written() > 0
 
 
 def test_metrics_are_those_of_all_processes(api: Api, tmp_path: Path) -> None:
