@@ -1,9 +1,9 @@
 """Limits: of requests, of jobs, of bytes, and of all work together."""
 
 import contextlib
+import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,7 +64,7 @@ def test_a_refusal_says_which_policy_and_when_to_come_back(api: Api) -> None:
     assert refused.json["retryable"] is True
     assert 1 <= int(refused.headers["Retry-After"]) <= 61
     assert refused.headers["RateLimit"].startswith('"key";r=0;t=')
-    # Another key of the tenant has a limit of its own, and what the first was refused cost the tenant nothing.
+    # Another key of the tenant has a limit of its own; what the first was refused cost the tenant nothing.
     other = api.with_key("jobs:read", tenant_id=api.queue.tenant_id)
     assert '"tenant";r=2;' in other.get("/v1/models").headers["RateLimit"]
 
@@ -137,7 +137,7 @@ def test_another_tenants_jobs_do_not_count(api: Api, stranger: Api) -> None:
 
 def test_stored_bytes_of_a_tenant(api: Api) -> None:
     limit(api, stored_bytes=5000)
-    form = {"purpose": "batch", "file": (Path("setup.cfg").open("rb"), "a.jsonl")}
+    form = {"purpose": "batch", "file": (io.BytesIO(b"x" * 6000), "a.jsonl")}
     refused = api.post("/v1/files", data=form, content_type="multipart/form-data")
     assert (refused.status_code, refused.json["code"]) == (413, "file_quota_exceeded")
 
