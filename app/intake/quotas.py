@@ -2,10 +2,11 @@
 
 A count is remembered, and what this process accepted since is added. It is made anew once a quarter of the
 room that it left is used up, or it is old; so it costs next to nothing far from the limit, and is exact close
-to it, but for requests of the same moment in other processes. Never more than a twentieth of the time is
-spent on counting.
+to it, but for requests of the same moment in other processes. Short of a refusal, no more than a twentieth of
+the time is spent on counting; and whoever was refused is told so for that long without counting again.
 """
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -74,12 +75,15 @@ class Quotas:
 
         now = self._clock()
         room = min(
-            queued - count.held.queued if queued else count.since * 4,
-            in_flight - count.held.queued - count.held.running if in_flight else count.since * 4,
+            queued - count.held.queued if queued else math.inf,
+            in_flight - count.held.queued - count.held.running if in_flight else math.inf,
         )
         due = now - count.at > _OLD_S
-        near = (count.since + jobs) * 4 > room or bool(over())
-        if due or (near and now - count.at >= count.took_s / _AT_MOST):
+        rested = now - count.at >= count.took_s / _AT_MOST
+        near = (count.since + jobs) * 4 > room
+        # What was accepted since may have ended: nobody is refused for a guess.
+        guessed = count.since > 0 and bool(over())
+        if due or guessed or (rested and (near or over())):
             count.held = sql.held(self._engine, tenant_id, max(queued, in_flight) + 1)
             count.at, count.since = self._clock(), 0
             count.took_s = count.at - now

@@ -72,7 +72,7 @@ def test_a_job_is_its_tenants_in_every_place(queue: Queue) -> None:
     assert now() == Held(1, 0)
     queue.claim(worker)
     queue.execute("UPDATE workers SET state = 'stopped'")
-    rescue.take_back(queue.engine, worker.id, max_crashes=3)
+    rescue.rescue(queue.engine, worker.id, max_crashes=3)
     assert now() == Held(1, 0)
     assert held(queue.engine, keys.ensure_tenant(queue.engine, "other"), 10) == Held(0, 0)
 
