@@ -18,6 +18,7 @@ from app.broker.ring import Ringer
 from app.db import deliveries, delivery_log, endpoints, erase
 from app.db.engine import make_engine
 from app.domain.delivery import DELAYS_S
+from app.domain.draining import DrainCause
 from app.domain.ids import format_id, new_uuid
 from app.domain.sealing import Keyring
 from app.domain.signature import new_secret
@@ -636,7 +637,7 @@ def test_leaving_lets_what_is_under_way_end(
     slice_ = threading.Thread(target=sender.deliver)
     slice_.start()
     hooks.wait_for(2)
-    flag.set()
+    flag.enter(DrainCause.SIGTERM)
     let_go.set()
     slice_.join(10)
     assert not slice_.is_alive()
@@ -649,7 +650,7 @@ def test_a_draining_sender_claims_nothing_and_leaves_the_bell(
     outbox: Outbox, hooks: Receiver, make_sender: Callable[..., Sender]
 ) -> None:
     flag = DrainFlag()
-    flag.set()
+    flag.enter(DrainCause.SIGTERM)
     outbox.finish(webhook=hooks.url(), webhook_events=("completed",))
     sender = make_sender(flag=flag)
     assert sender.deliver().ended == "draining"

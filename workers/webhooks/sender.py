@@ -26,6 +26,7 @@ from app.db import batches, deliveries, endpoints, jobs
 from app.db.deliveries import Claimed, ClaimedDelivery, SettledTry
 from app.db.engine import Engine, make_engine
 from app.domain.delivery import DeliveryStatus
+from app.domain.draining import GOODBYE_S
 from app.domain.egress import EgressPolicy
 from app.domain.sealing import CannotOpen, Keyring
 from app.domain.signature import new_secret
@@ -87,8 +88,9 @@ class Sender(Presence):
         now: Callable[[], datetime] | None = None,
         jitter: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
+        end_worker: Callable[[], object] = lambda: None,
     ) -> None:
-        super().__init__(engine, identity, flag)
+        super().__init__(engine, identity, flag, end_worker=end_worker)
         self.engine = engine
         self.ringer = ringer
         self._settings = settings
@@ -138,6 +140,7 @@ class Sender(Presence):
             identity=slot.identity(settings.worker, "none"),
             settings=settings,
             flag=slot.flag,
+            end_worker=slot.end_worker,
         )
 
     def deliver(self) -> DeliveryReport:
@@ -407,10 +410,15 @@ class Sender(Presence):
         return not await self._in_thread(self.ringer.leave_off, BELL)
 
     async def _finish(self) -> None:
-        """Let what is under way end; what has not by its deadline is given back, and costs no try."""
+        """Let what is under way end; what has not by its deadline, or soon before the machine goes, is given
+        back, and costs no try.
+        """
         tasks = [task for task in self._under_way.values() if task is not None]
         if tasks:
-            await asyncio.wait(tasks, timeout=self._settings.sender.deadline_s)
+            patience_s, left_s = self._settings.sender.deadline_s, self.time_left_s()
+            if left_s is not None:
+                patience_s = min(patience_s, max(0.0, left_s - GOODBYE_S))
+            await asyncio.wait(tasks, timeout=patience_s)
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
