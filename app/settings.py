@@ -267,6 +267,12 @@ class Settings(_Group):
     metrics_dir: Path | None = Field(
         None, description="Folder that the processes of one machine share for their metrics."
     )
+    metrics_bind: str | None = Field(
+        None,
+        pattern=r"^[^:\s]+:\d{1,5}$",
+        description="Address and port where worker, sender, clerk and scheduler show the metrics of their "
+        "machine, as in `0.0.0.0:9464`. The API shows them at /metrics in any case.",
+    )
     allow_local_webhooks: bool = Field(
         False,
         description="Development only: webhooks may go to, and media come from, http and loopback addresses.",

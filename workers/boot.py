@@ -13,7 +13,7 @@ from celery import Celery, signals
 from app.broker.celery import make_celery
 from app.db.engine import connect, make_engine
 from app.errors import SettingsError, Unavailable
-from app.observability import logs, metrics
+from app.observability import exporter, logs, metrics
 from app.settings import Settings, load
 from workers.drainflag import DrainFlag
 from workers.heartbeat import Background
@@ -105,6 +105,9 @@ class Worker(Generic[Kind]):
             flag=self._flag,
             siblings=self._siblings,
         )
+        if slot.number == 0:
+            # Not the parent: it forks, so it has no threads. The first child is always one of these.
+            exporter.export(self._settings.metrics_bind)
         self._member, self._background = self._make(self._settings, slot)
         self._background.start()
 

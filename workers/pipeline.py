@@ -38,6 +38,7 @@ from app.domain.stages import (
 from app.domain.states import Reason
 from app.domain.window import Window, window_for
 from app.errors import Unavailable
+from app.observability import metrics
 from workers.batch import batch
 from workers.child import Child
 from workers.claim import claim
@@ -76,9 +77,11 @@ def drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
     """
     child.ensure_announced()
     child.works(True)
+    began, ended = time.perf_counter(), "error"
     try:
         report = _drain(child, version, lane)
         child.behind.join()
+        ended = report.ended
         return report
     except BaseException:
         # Results that are being written still count.
@@ -88,6 +91,8 @@ def drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
         raise
     finally:
         child.works(False)
+        metrics.DRAINS.labels(version.spec.name, ended).inc()
+        metrics.DRAIN_SECONDS.labels(version.spec.name).inc(time.perf_counter() - began)
 
 
 def drain_all(child: Child) -> None:

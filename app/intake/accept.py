@@ -93,12 +93,14 @@ class Intake:
         if isinstance(written, sql.Repeated):
             return self._replay(job.tenant_id, written)
         metrics.ACCEPT_JOBS.labels(job.model).inc()
+        metrics.accepted_of(job.tenant_id)
         return Fresh(job, version.spec.unit, written.created_at, written.expires_at)
 
     def write_many(self, jobs: Sequence[QueuedJob], version: ModelVersion) -> None:
         """Commit these jobs of one version and lane, all or none, then ring once."""
         sql.accept_many(self._engine, jobs)
         metrics.ACCEPT_JOBS.labels(version.spec.name).inc(len(jobs))
+        metrics.accepted_of(jobs[0].tenant_id, len(jobs))
         bells.ring(self._ringer, doorbell_for(version, jobs[0].lane))
 
     def _accept_group(self, group: Sequence[tuple[Prepared, Once | None]]) -> list[sql.Accepted | None]:

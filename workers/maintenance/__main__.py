@@ -7,7 +7,7 @@ import threading
 from app.broker.ring import Ringer
 from app.db.engine import connect, make_engine
 from app.errors import SettingsError, Unavailable
-from app.observability import logs
+from app.observability import exporter, logs
 from app.settings import Settings, load
 from app.storage import Storage
 from workers.maintenance.expire import Expire
@@ -55,6 +55,7 @@ def main() -> None:
             pass
         engine.dispose()
         scheduler = compose(settings)
+        exporter.export(settings.metrics_bind)
     except SettingsError as error:
         sys.exit("\n".join(["headrace scheduler: settings are wrong:", *error.problems]))
     except Unavailable as error:

@@ -10,6 +10,7 @@ import structlog
 from app.db import upkeep
 from app.db.engine import Engine
 from app.errors import Unavailable
+from app.observability import metrics
 
 log = structlog.get_logger()
 
@@ -68,10 +69,13 @@ class Scheduler:
                     continue
                 service.due_at = self._clock() + service.seconds
                 try:
-                    done[service.name] = service.run_once()
+                    with metrics.SCHEDULER_SECONDS.labels(service.name).time():
+                        done[service.name] = service.run_once()
                 except Unavailable:
                     raise
                 except Exception:
                     # One service's bug must not stop the others: a rescue is worth more than a prune.
+                    metrics.SCHEDULER_FAILURES.labels(service.name).inc()
                     log.exception("scheduler.service_failed", service=service.name)
+        metrics.SCHEDULER_ROUND.set_to_current_time()
         return done
