@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from prometheus_client import Gauge
 
@@ -39,8 +40,8 @@ class Measure:
         self._set(metrics.BATCHES_OPEN, {(status,): count for status, count in batches.items()})
         return sum(depth.jobs for depth in depths.values())
 
-    def _set(self, gauge: Gauge, values: Mapping[tuple[str, ...], float]) -> None:
+    def _set(self, gauge: Gauge, values: Mapping[Any, float]) -> None:
         seen = self._seen.setdefault(gauge, set())
-        seen |= values.keys()
+        seen.update(values)
         for labels in seen:
             gauge.labels(*labels).set(values.get(labels, 0))
