@@ -127,9 +127,7 @@ WEBHOOK_DELAY_SECONDS = Histogram(
     "Time from an event to its delivery, where the first try succeeded.",
     buckets=_LATENCY,
 )
-WEBHOOK_GIVEN_UP = Counter(
-    "headrace_webhook_given_up", "Deliveries that failed for good, by their last error's class.", ["outcome"]
-)
+WEBHOOK_GIVEN_UP = Counter("headrace_webhook_given_up", "Deliveries that failed for good.")
 WEBHOOK_UNDER_WAY = Gauge(
     "headrace_webhook_under_way", "Deliveries being sent now.", multiprocess_mode="livesum"
 )
@@ -166,6 +164,9 @@ RESCUE_JOBS = Counter("headrace_rescue_jobs", "Jobs taken back from dead workers
 RESCUE_WORKERS = Counter(
     "headrace_rescue_workers", "Workers declared dead by the scheduler, by cause.", ["cause"]
 )
+for _cause in ("lost", "timeout"):
+    # From 0 on, or the first one would be no increase.
+    RESCUE_WORKERS.labels(_cause)
 RESCUE_DELIVERIES = Counter("headrace_rescue_deliveries", "Deliveries taken back from dead senders.")
 RESCUE_BATCHES = Counter("headrace_rescue_batches", "Batches taken back from dead clerks.")
 PROMOTE_JOBS = Counter("headrace_promote_jobs", "Deferred jobs that became ready.")

@@ -360,7 +360,7 @@ class Sender(Presence):
         settled = deliveries.settle(self.engine, tries, now)
         for tried in tries:
             if tried.status is DeliveryStatus.FAILED and tried.id in settled.ids:
-                metrics.WEBHOOK_GIVEN_UP.labels(tried.error or "none").inc()
+                metrics.WEBHOOK_GIVEN_UP.inc()
         log.info("webhook.tries", tries=len(tries), stale=len(tries) - len(settled.ids))
         for endpoint_id, reason in settled.disable:
             if endpoints.disable(self.engine, endpoint_id, reason, webhook_view.endpoint, now):
