@@ -21,6 +21,11 @@ def _rate(metric: str, *by: str) -> str:
     return f"sum by ({', '.join(by)}) (rate({metric}[5m]))" if by else f"sum(rate({metric}[5m]))"
 
 
+def _ratio(part: str, whole: str) -> str:
+    return f"{_rate(part, 'model')} / {_rate(whole, 'model')}"
+
+
+_UNITS = 'headrace_batch_units_total{kind="%s"}'
 _PLACES = 'max by (model, lane) (headrace_queue_jobs{place="%s"})'
 
 DASHBOARDS: dict[str, list[Panel]] = {
@@ -76,7 +81,7 @@ DASHBOARDS: dict[str, list[Panel]] = {
             "percentunit",
             [
                 (
-                    f"{_rate('headrace_infer_device_seconds_total', 'model')} / {_rate('headrace_drain_seconds_total', 'model')}",
+                    _ratio("headrace_infer_device_seconds_total", "headrace_drain_seconds_total"),
                     "{{model}}",
                 )
             ],
@@ -86,7 +91,7 @@ DASHBOARDS: dict[str, list[Panel]] = {
             "short",
             [
                 (
-                    "sum by (model) (rate(headrace_batch_items_sum[5m])) / sum by (model) (rate(headrace_batch_items_count[5m]))",
+                    _ratio("headrace_batch_items_sum", "headrace_batch_items_count"),
                     "{{model}}",
                 )
             ],
@@ -96,7 +101,7 @@ DASHBOARDS: dict[str, list[Panel]] = {
             "percentunit",
             [
                 (
-                    "sum by (model) (rate(headrace_batch_fill_ratio_sum[5m])) / sum by (model) (rate(headrace_batch_fill_ratio_count[5m]))",
+                    _ratio("headrace_batch_fill_ratio_sum", "headrace_batch_fill_ratio_count"),
                     "{{model}}",
                 )
             ],
@@ -106,7 +111,7 @@ DASHBOARDS: dict[str, list[Panel]] = {
             "percentunit",
             [
                 (
-                    '1 - sum by (model) (rate(headrace_batch_units_total{kind="asked"}[5m])) / sum by (model) (rate(headrace_batch_units_total{kind="padded"}[5m]))',
+                    "1 - " + _ratio(_UNITS % "asked", _UNITS % "padded"),
                     "{{model}}",
                 )
             ],
