@@ -13,7 +13,7 @@ from celery import Celery, signals
 from app.broker.celery import make_celery
 from app.db.engine import connect, make_engine
 from app.errors import SettingsError, Unavailable
-from app.observability import exporter, logs, metrics
+from app.observability import exporter, logs, metrics, tracing
 from app.settings import Settings, load
 from workers.drainflag import DrainFlag
 from workers.heartbeat import Background
@@ -97,6 +97,7 @@ class Worker(Generic[Kind]):
         from billiard import process
 
         logs.configure(self._settings)
+        tracing.configure(self._settings, self._program)
         slot = Slot(
             name=self._name,
             queues=tuple(sorted(self.app.amqp.queues.consume_from)),
@@ -117,3 +118,4 @@ class Worker(Generic[Kind]):
             self._background.stop()
         if self._member is not None:
             self._member.stop()
+        tracing.shutdown()
