@@ -43,6 +43,7 @@ limit_request_line = 8190
 preload_app = False
 accesslog = None
 errorlog = "-"
+logger_class = "app.api.serverlog.JsonLogger"
 loglevel = "warning"
 
 

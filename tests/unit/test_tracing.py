@@ -1,4 +1,4 @@
-"""Traces: one per job with the job's id, whole or not at all, sent by OTLP, without a word of what is in it."""
+"""Traces: one per job with the job's id, whole or not at all, sent by OTLP, with nothing of what is in it."""
 
 import subprocess
 import sys
