@@ -1,7 +1,7 @@
 """gunicorn's own log in our format: one JSON object a line, and nothing that a client sent.
 
-gunicorn quotes the request line, headers and URLs in its messages: a malformed `Authorization` would be in the
-log. So of an exception only the type is written, and a refused request is named by its kind.
+gunicorn quotes the request line, headers and URLs in its messages: a malformed `Authorization` would be
+in the log. So of an exception only the type is written, and a refused request is named by its kind.
 """
 
 import logging
