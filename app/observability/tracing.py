@@ -4,7 +4,7 @@ request ──linked by── accept (the root of the job's trace) ──linked 
                         └── webhook
 
 Off unless `HEADRACE_TRACING_ENDPOINT` is set: then no call here does more than look at a global, and
-OpenTelemetry is not even imported. Spans hold names, counts and times, never inputs, outputs, URLs or keys.
+nothing is imported for it. Spans hold names, counts and times, never inputs, outputs, URLs or keys.
 """
 
 import hashlib
