@@ -305,6 +305,18 @@ class Scheduler(_Group):
     idempotency_hours: int = Field(24, ge=24, description="Hours an Idempotency-Key is remembered.")
 
 
+class Tracing(_Group):
+    """OpenTelemetry traces; more is set by OpenTelemetry's own `OTEL_EXPORTER_OTLP_*` variables."""
+
+    endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://\S+$",
+        description="OTLP/HTTP URL that traces are sent to, as in `http://collector:4318/v1/traces`. None "
+        "are made without it. Needs the extra `tracing`.",
+    )
+    ratio: float = Field(1.0, ge=0, le=1, description="Share of jobs and of requests that are traced.")
+
+
 class Settings(_Group):
     """Everything a Headrace process may be told. Unknown `HEADRACE_*` names are errors."""
 
@@ -324,6 +336,12 @@ class Settings(_Group):
     )
     metrics_dir: Path | None = Field(
         None, description="Folder that the processes of one machine share for their metrics."
+    )
+    metrics_bind: str | None = Field(
+        None,
+        pattern=r"^[^:\s]+:\d{1,5}$",
+        description="Address and port where worker, sender, clerk and scheduler show the metrics of their "
+        "machine, as in `0.0.0.0:9464`. The API shows them at /metrics in any case.",
     )
     allow_local_webhooks: bool = Field(
         False,
@@ -353,6 +371,7 @@ class Settings(_Group):
     batches: Batches = Batches()
     media: Media = Media()
     scheduler: Scheduler = Scheduler()
+    tracing: Tracing = Tracing()
 
     @model_validator(mode="after")
     def _urls_have_the_right_scheme(self) -> Self:
