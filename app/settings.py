@@ -234,11 +234,11 @@ class Sender(_Group):
     )
     max_answer_bytes: Bytes = Field(65_536, description="Bytes of an answer that are read. None is kept.")
     nice: int = Field(
-        10,
+        0,
         ge=0,
         le=19,
-        description="How far the sender stands back for others on the same cores, as the command `nice` does "
-        "it: jobs and requests come first.",
+        description="How far the sender stands back further for others on the same cores, as the command "
+        "`nice` does it. Webhooks come later for it.",
     )
 
 

@@ -689,6 +689,33 @@ def test_while_receivers_hang_postgres_is_hardly_asked(
     assert len(claims) <= 4, "every 50 ms would be 18"
 
 
+def test_what_ends_while_one_hangs_is_written_together(
+    outbox: Outbox,
+    settings: Settings,
+    hooks: Receiver,
+    make_sender: Callable[..., Sender],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def never(_: Received) -> web.Response:
+        await asyncio.Event().wait()
+        return web.Response()
+
+    written: list[int] = []
+    settle = deliveries.settle
+
+    def counted(engine: Any, tries: Any, now: Any = None) -> deliveries.Settled:
+        written.append(len(tries))
+        return settle(engine, tries, now)
+
+    monkeypatch.setattr(deliveries, "settle", counted)
+    hooks.answers["/never"] = never
+    outbox.finish(1, webhook=hooks.url("/never"), webhook_events=("completed",))
+    outbox.finish(8, webhook=hooks.url(), webhook_events=("completed",))
+    changes = {"sender": settings.sender.model_copy(update={"deadline_s": 0.5})}
+    assert make_sender(settings=settings.model_copy(update=changes)).deliver().delivered == 8
+    assert written == [8, 1]
+
+
 def test_many_are_under_way_at_a_time(
     outbox: Outbox, hooks: Receiver, make_sender: Callable[..., Sender]
 ) -> None:
