@@ -118,8 +118,8 @@ class Worker(_Group):
     )
     machine: str = Field(
         "",
-        description="What the pool's executor calls the machine it runs on: an instance id, a task id, a pod's "
-        "name. The host's name if absent.",
+        description="What the pool's executor calls the machine it runs on: instance, task or pod. "
+        "The host's name if absent.",
     )
     device: str = Field(
         "auto",

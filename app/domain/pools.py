@@ -51,11 +51,11 @@ class Pool(BaseModel):
     slots: Annotated[int, Field(ge=1, le=1024)] = 1
     """Children of a worker."""
     target_s: Seconds = 60.0
-    """How soon a backlog should be worked off. Smaller is faster to react and buys more machines at a time."""
+    """How soon a backlog should be worked off. Less reacts faster, and buys more machines at a time."""
     cooldown_s: Seconds = 120.0
     """How long fewer machines must be enough before one is given back."""
     start_s: Seconds = 120.0
-    """How long a machine takes from being asked for to its first claim. One that takes longer isn't counted on."""
+    """How long a machine takes from being asked for to its first claim. Nobody counts on a later one."""
     executor: Literal["local", "kubernetes", "aws-asg", "aws-ecs"] = "local"
     where: dict[str, Annotated[str, Field(min_length=1)]] = {}
 
