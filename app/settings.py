@@ -152,6 +152,11 @@ class Worker(_Group):
     memory_budget_mb: int = Field(
         4096, gt=0, description="Models kept loaded per child, least recently used out first, in MiB."
     )
+    exports_dir: Path | None = Field(
+        None,
+        description="Where children keep the ONNX files that `onnx` variants are computed from, made once "
+        "and shared. Unset: the user's cache. Whoever can write there decides what models answer.",
+    )
     inline_output_bytes: Bytes = Field(
         262_144,
         description="Largest output, as JSON, that stays in Postgres. A larger one is stored as a file, if "

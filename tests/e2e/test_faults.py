@@ -50,8 +50,8 @@ def test_killing_a_worker_and_its_child_loses_none_of_64_jobs(stack: RunningStac
     stack.request("POST", f"/v1/jobs/{first}/cancel").raise_for_status()
     wait_until(lambda: caller.get(ids[-1])["status"] == "running", 30, "the batch to run")
     for process in stack.processes():
-        if process["name"].startswith("worker-solo"):
-            os.kill(process["pid"], signal.SIGKILL)
+        if process.name.startswith("worker-solo") and process.pid:
+            os.kill(process.pid, signal.SIGKILL)
     done = [caller.wait(job_id, 45) for job_id in ids]
     assert {job["status"] for job in done} == {"succeeded"}
     assert [job["output"]["n"] for job in done] == list(range(64))
@@ -62,7 +62,7 @@ def test_killing_a_worker_and_its_child_loses_none_of_64_jobs(stack: RunningStac
 def test_the_late_write_of_a_stopped_worker_changes_nothing(stack: RunningStack, caller: Caller) -> None:
     job_id = caller.submit("echo", {"sleep_ms": 3000})
     wait_until(lambda: caller.get(job_id)["status"] == "running", 30, "the job to run")
-    stopped = [p["pid"] for p in stack.processes() if p["name"].startswith("worker-solo")]
+    stopped = [p.pid for p in stack.processes() if p.name.startswith("worker-solo") and p.pid]
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
     wait_until(lambda: caller.get(job_id)["status"] == "queued", 30, "the lease to be taken back")
