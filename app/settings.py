@@ -116,6 +116,11 @@ class Worker(_Group):
     purchase: Literal["on_demand", "spot"] = Field(
         "on_demand", description="How the machine is bought. Spot machines may vanish."
     )
+    machine: str = Field(
+        "",
+        description="What the pool's executor calls the machine it runs on: an instance id, a task id, a pod's "
+        "name. The host's name if absent.",
+    )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
@@ -247,6 +252,17 @@ class Scheduler(_Group):
     idempotency_hours: int = Field(24, ge=24, description="Hours an Idempotency-Key is remembered.")
 
 
+class Scaling(_Group):
+    """The scaler, which gives pools more and fewer machines. Any number may run: an advisory lock lets one
+    work at a time.
+    """
+
+    tick_s: Seconds = Field(5.0, description="Seconds between two decisions.")
+    state_dir: Path | None = Field(
+        None, description="The state dir of the embedded stack, for pools that run in it; `up` sets it."
+    )
+
+
 class Settings(_Group):
     """Everything a Headrace process may be told. Unknown `HEADRACE_*` names are errors."""
 
@@ -287,6 +303,9 @@ class Settings(_Group):
         description="What seals webhook secrets at rest: `ID:BASE64,…`, 32 bytes each, the first one seals. "
         "Derived from the secret key if absent. See `headracectl webhooks rekey`.",
     )
+    pools_file: Path | None = Field(
+        None, description="The TOML file that declares the pools. See docs/guides/scaling.md."
+    )
     api: Api = Api()
     worker: Worker = Worker()
     sender: Sender = Sender()
@@ -294,6 +313,7 @@ class Settings(_Group):
     batches: Batches = Batches()
     media: Media = Media()
     scheduler: Scheduler = Scheduler()
+    scaling: Scaling = Scaling()
 
     @model_validator(mode="after")
     def _urls_have_the_right_scheme(self) -> Self:
@@ -317,6 +337,7 @@ _GROUPS = {
     "BATCHES": Batches,
     "MEDIA": Media,
     "SCHEDULER": Scheduler,
+    "SCALING": Scaling,
 }
 
 

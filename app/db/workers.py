@@ -12,8 +12,8 @@ from app.domain.stages import WorkerIdentity
 
 _REGISTER = text(
     """
-    INSERT INTO workers (id, name, host, pid, pool, purchase, device, queues, state)
-    VALUES (:id, :name, :host, :pid, :pool, :purchase, :device, :queues, 'ready')
+    INSERT INTO workers (id, name, host, pid, pool, purchase, device, queues, machine, state)
+    VALUES (:id, :name, :host, :pid, :pool, :purchase, :device, :queues, :machine, 'ready')
     """
 )
 _HEARTBEAT = text(
@@ -79,6 +79,7 @@ def register(engine: Engine, worker: WorkerIdentity) -> None:
                 "purchase": worker.purchase,
                 "device": worker.device,
                 "queues": list(worker.queues),
+                "machine": worker.machine,
             },
         )
 
