@@ -38,9 +38,8 @@ _BACKLOGS = text(
 )
 _MACHINES = text(
     """
-    SELECT w.pool, w.machine, bool_or(w.state = 'draining') AS draining,
-           sum((SELECT count(*) FROM job_leases l WHERE l.worker_id = w.id)) AS leases,
-           min(w.started_at) AS started_at
+    SELECT w.pool, w.machine, bool_and(w.state = 'draining') AS draining,
+           sum((SELECT count(*) FROM job_leases l WHERE l.worker_id = w.id)) AS leases
       FROM workers w
      WHERE w.state IN ('ready', 'draining') AND w.pool = ANY (:pools)
      GROUP BY 1, 2
@@ -78,7 +77,7 @@ class Machine:
     pool: str
     id: str
     draining: bool
-    """Some child of it was told to claim nothing any more."""
+    """All of its children were told to claim nothing any more."""
     leases: int
 
 
@@ -92,6 +91,7 @@ class PoolState:
     running: int
     starting: int
     draining: int
+    """That still hold leases."""
     backlog_s: float
 
 

@@ -218,3 +218,51 @@ def _take(pool: Pool, share: _Share, slots: float, needs: Mapping[str, _Need]) -
         need = needs[queue]
         need.wanted = max(0.0, need.wanted - asked * done)
         need.needed = max(0.0, need.needed - asked * done)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One machine of a pool, as executor and database together see it."""
+
+    id: str
+    working: bool
+    """It has a worker that is known to the database."""
+    draining: bool = False
+    """All of its children were told to claim nothing any more."""
+    leases: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What to do with a pool's machines now."""
+
+    grow: int = 0
+    """How many more to ask for."""
+    drain: tuple[str, ...] = ()
+    """Are to claim nothing any more."""
+    retire: tuple[str, ...] = ()
+    """Are to be stopped. None of them holds a lease."""
+    kept: int = 0
+    """Machines that drain and still hold leases."""
+
+
+def steps(desired: int, machines: Sequence[Seen]) -> Steps:
+    """How to come from `machines` to `desired` without a lease that dies.
+
+    A machine that works is told to drain first, and is stopped in a later call, once it holds no lease. Those
+    that hold the fewest go first, and before them those that have not begun to work.
+    """
+    draining = [machine for machine in machines if machine.draining]
+    empty = tuple(machine.id for machine in draining if not machine.leases)
+    kept = len(draining) - len(empty)
+    staying = sorted(
+        (machine for machine in machines if not machine.draining),
+        key=lambda machine: (machine.working, machine.leases, machine.id),
+    )
+    surplus = staying[: max(0, len(staying) - desired)]
+    return Steps(
+        grow=max(0, desired - len(staying)),
+        drain=tuple(machine.id for machine in surplus if machine.working),
+        retire=empty + tuple(machine.id for machine in surplus if not machine.working),
+        kept=kept,
+    )

@@ -121,6 +121,19 @@ QUEUE_JOBS = Gauge(
     multiprocess_mode="mostrecent",
 )
 
+POOL_MACHINES = Gauge(
+    "headrace_pool_machines",
+    "Machines of each pool: desired, running, starting, or draining with leases.",
+    ["pool", "state"],
+    multiprocess_mode="mostrecent",
+)
+POOL_BACKLOG = Gauge(
+    "headrace_pool_backlog_seconds",
+    "Seconds that one slot would need for what the pool's queues hold.",
+    ["pool"],
+    multiprocess_mode="mostrecent",
+)
+
 
 @lru_cache(maxsize=1024)
 def http_requests(method: str, route: str, status: int) -> Counter:

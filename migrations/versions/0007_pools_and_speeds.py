@@ -12,14 +12,15 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-# What an autoscaler outside may ask. It fails rather than answer what nobody stands for any more, so that
+# What an autoscaler outside may ask: the machines that were decided on, and those that drain and still hold
+# leases. It fails rather than answer what nobody stands for any more, so that
 # the autoscaler's own fallback holds.
 DESIRED = """
 CREATE FUNCTION headrace_desired(pool text) RETURNS integer LANGUAGE plpgsql STABLE AS $$
 DECLARE
     answer integer;
 BEGIN
-    SELECT s.desired INTO answer FROM pool_states s
+    SELECT s.desired + s.draining INTO answer FROM pool_states s
      WHERE s.pool = headrace_desired.pool AND s.decided_at > now() - interval '60 seconds';
     IF answer IS NULL THEN
         RAISE EXCEPTION 'no scaler has decided on the pool % in the last minute', pool;
