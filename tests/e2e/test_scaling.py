@@ -8,6 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from app.embedded.state import StateDir
+from app.embedded.supervisor import Supervisor
 from tests.support import models
 from tests.support.client import Caller
 from tests.support.stacks import RunningStack
@@ -36,14 +38,11 @@ def test_from_nothing_to_many_and_back_unattended(
         models=[f"{models.__file__}:Slow"],
     )
 
+    supervisor = Supervisor(StateDir(stack.state_dir))
+
     def machines(*states: str) -> list[str]:
-        return [
-            item["name"]
-            for item in stack.processes()
-            if item["name"].startswith("worker-burst-")
-            and "/" not in item["name"]
-            and item["state"] in states
-        ]
+        found = [item for item in supervisor.processes() if item.name.startswith("worker-burst-")]
+        return [item.name for item in found if item.state in states]
 
     def pool() -> dict[str, Any]:
         done = stack.headracectl("pools", "--json")
@@ -63,6 +62,7 @@ def test_from_nothing_to_many_and_back_unattended(
         outcomes = connection.execute(
             "SELECT outcome, count(*), count(DISTINCT worker_id) > 1 FROM job_attempts GROUP BY 1"
         ).fetchall()
-    # No lease died, and none had to be given back; and more than one of them worked.
-    assert outcomes == [("succeeded", 50, True)]
+    # More than one worked, and no lease died: what a draining machine had not begun was given back, at no cost.
+    assert ("succeeded", 50, True) in outcomes
+    assert {outcome for outcome, *_ in outcomes} <= {"succeeded", "released"}
     assert stack.headracectl("doctor").returncode == 0

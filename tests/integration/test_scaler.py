@@ -22,7 +22,7 @@ class Remembering:
     def __init__(self) -> None:
         self.states: dict[str, MachineState] = {}
         self.retired: list[str] = []
-        self.busy: set[str] = set()
+        self.staying: set[str] = set()
         self.broken = False
 
     def machines(self) -> Sequence[Machine]:
@@ -38,8 +38,8 @@ class Remembering:
         self.retired += sorted(ids)
         self.states |= dict.fromkeys(ids, MachineState.STOPPING)
 
-    def protect(self, busy: Collection[str]) -> None:
-        self.busy = set(busy)
+    def protect(self, staying: Collection[str]) -> None:
+        self.staying = set(staying)
 
     def report(self, state: PoolState) -> None:
         pass
@@ -78,7 +78,7 @@ def test_from_nothing_to_many_and_back_without_a_lease_that_is_cut_off(queue: Qu
     came = story.come()
     jobs = {id: queue.claim(worker, window=1)[0] for id, worker in came.items()}
     assert story.tick() == 3
-    assert story.executor.busy == set(came)
+    assert story.executor.staying == set(came)
     for id in ("a-1", "a-2"):
         settle(queue.engine, came[id], [succeeded(jobs[id])])
     # One job runs; two machines are not needed, once they were not for the cooldown.
@@ -109,8 +109,10 @@ def test_a_machine_that_holds_a_lease_is_drained_first_and_kept_meanwhile(queue:
     assert sql.states(queue.engine)["a"].draining == 1
     assert queue.execute("SELECT headrace_desired('a')") == [(2,)]
     settle(queue.engine, worker, [succeeded(job)])
+    assert "old" in story.executor.staying
     story.tick()
     assert story.executor.retired == ["old"]
+    assert "old" not in story.executor.staying
 
 
 def test_a_machine_that_is_gone_is_replaced(queue: Queue) -> None:

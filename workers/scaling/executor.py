@@ -49,8 +49,8 @@ class Executor(Protocol):
         Repeating it for one that is stopping already is harmless.
         """
 
-    def protect(self, busy: Collection[str]) -> None:
-        """These hold leases: nobody else should choose them for a scale-in. Others may be chosen."""
+    def protect(self, staying: Collection[str]) -> None:
+        """None of these should be stopped by anyone: they work, or hold leases while they drain."""
 
     def report(self, state: PoolState) -> None:
         """What was decided, for a dashboard or an autoscaler on the other side."""

@@ -38,7 +38,7 @@ class LocalExecutor:
         for id in sorted(running & set(ids)):
             self._ask("stop", id)
 
-    def protect(self, busy: Collection[str]) -> None:
+    def protect(self, staying: Collection[str]) -> None:
         """Nobody else scales in."""
 
     def report(self, state: PoolState) -> None:

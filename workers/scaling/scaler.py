@@ -102,7 +102,7 @@ class Scaler:
     def _act(self, pool: Pool, decision: Decision, todo: Steps, machines: Sequence[Seen]) -> None:
         executor = self._executors[pool.name]
         try:
-            executor.protect({machine.id for machine in machines if machine.leases})
+            executor.protect({machine.id for machine in machines} - set(todo.retire))
             if todo.drain:
                 sql.drain(self._engine, pool.name, todo.drain)
             if todo.retire:
