@@ -62,7 +62,7 @@ def test_from_nothing_to_many_and_back_unattended(
         outcomes = connection.execute(
             "SELECT outcome, count(*), count(DISTINCT worker_id) > 1 FROM job_attempts GROUP BY 1"
         ).fetchall()
-    # More than one worked, and no lease died: what a draining machine had not begun was given back, at no cost.
+    # More than one worked, and no lease died: what a draining machine had not begun was given back.
     assert ("succeeded", 50, True) in outcomes
     assert {outcome for outcome, *_ in outcomes} <= {"succeeded", "released"}
     assert stack.headracectl("doctor").returncode == 0

@@ -1,6 +1,6 @@
 """Machines of AWS: instances of an Auto Scaling group, or tasks of an ECS service.
 
-Every machine that should stay is protected from scale-in, so that nobody but the scaler chooses which one goes.
+Every machine that should stay is protected from scale-in, so that nobody but the scaler chooses which goes.
 What was asked for and has not come is listed, too: a group that gets no spot capacity isn't asked again.
 """
 

@@ -1,8 +1,8 @@
 """Machines that are pods of a Deployment which KEDA scales: see deploy/k8s.
 
-KEDA asks the database how many there should be (`headrace_desired`), so nothing is grown or stopped from here.
-What is done here is to say which pods go first, by the cost of their deletion: those that hold no lease and were
-told to claim nothing.
+KEDA asks the database how many there should be (`headrace_desired`), so nothing is grown or stopped from
+here. What is done here is to say which pods go first, by the cost of their deletion: those that hold no lease
+and were told to claim nothing.
 """
 
 import os
@@ -45,11 +45,7 @@ class KubernetesExecutor:
             os.environ.get("KUBERNETES_SERVICE_PORT", "443"),
         )
         if not host:
-            raise SettingsError(
-                [
-                    f"pools.{pool.name}: executor kubernetes has to run in the cluster: there is no service account"
-                ]
-            )
+            raise SettingsError([f"pools.{pool.name}: executor kubernetes has to run in the cluster"])
         host = f"[{host}]" if ":" in host else host
         return cls(pool, f"https://{host}:{port}", token=_ACCOUNT / "token", ca=_ACCOUNT / "ca.crt")
 
