@@ -224,6 +224,20 @@ def accepted_of(tenant_id: int, jobs: int = 1) -> None:
     ACCEPT_TENANT_JOBS.labels(tenant_id if tenant_id in _tenants else "other").inc(jobs)
 
 
+POOL_MACHINES = Gauge(
+    "headrace_pool_machines",
+    "Machines of each pool: desired, running, starting, or draining with leases.",
+    ["pool", "state"],
+    multiprocess_mode="mostrecent",
+)
+POOL_BACKLOG = Gauge(
+    "headrace_pool_backlog_seconds",
+    "Seconds that one slot would need for what the pool's queues hold.",
+    ["pool"],
+    multiprocess_mode="mostrecent",
+)
+
+
 @lru_cache(maxsize=1024)
 def http_requests(method: str, route: str, status: int) -> Counter:
     """`HTTP_REQUESTS` with these labels, looked up once: that costs as much as counting."""
