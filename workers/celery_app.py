@@ -10,6 +10,7 @@ from app.settings import Settings
 from workers.boot import Worker, read_settings
 from workers.child import Child
 from workers.heartbeat import Background
+from workers.leaving import Leaving
 from workers.pipeline import drain_all
 from workers.presence import Slot
 
@@ -22,7 +23,7 @@ def _make(settings: Settings, slot: Slot) -> tuple[Child, Background]:
         holding = threading.Event()
         threading.Thread(target=child.preload, args=[holding], name="preload", daemon=True).start()
         holding.wait()
-    return child, Background(child, child.ringer, work, settings.worker.heartbeat_s)
+    return child, Background(child, child.ringer, work, settings.worker.heartbeat_s, Leaving(child).step)
 
 
 worker = Worker("worker", read_settings("worker"), "workers.tasks", _make)

@@ -47,7 +47,7 @@ _MACHINES = text(
 )
 _DRAIN = text(
     """
-    UPDATE workers SET state = 'draining'
+    UPDATE workers SET state = 'draining', drain_cause = 'operator'
      WHERE pool = :pool AND machine = ANY (:machines) AND state = 'ready'
     """
 )
@@ -123,7 +123,7 @@ def machines(engine: Engine, pools: Sequence[str]) -> list[Machine]:
 
 
 def drain(engine: Engine, pool: str, machines: Sequence[str]) -> None:
-    """From now on these machines claim nothing. What they hold, they finish."""
+    """From now on these machines claim nothing. They finish what runs, give the rest back and end."""
     with connect(engine) as connection:
         connection.execute(_DRAIN, {"pool": pool, "machines": list(machines)})
 

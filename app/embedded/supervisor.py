@@ -208,7 +208,9 @@ def _section(program: Program, state: StateDir) -> dict[str, Any]:
         "environment": ",".join(f'{key}="{value}"' for key, value in program.environment.items()),
         "directory": state.root,
         "autostart": "false",
-        "autorestart": "true",
+        # A worker of a pool that drained has ended on purpose.
+        "autorestart": "unexpected" if program.machine else "true",
+        "exitcodes": "0",
         "startsecs": 2,
         "startretries": _RETRIES,
         "stopsignal": program.stop_signal.name.removeprefix("SIG"),
