@@ -1,4 +1,4 @@
-"""Pods that KEDA scales, with the real queue and database: what it is told, and what becomes of marked pods."""
+"""Pods that KEDA scales, with the real database: what it is told, and what becomes of marked pods."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,7 +75,7 @@ def test_a_marked_pod_that_is_needed_again_is_replaced_by_one_that_claims(story:
     story.tick(11)
     assert story.tick(11) == 0
     assert set(story.cluster.pods) == {"idle"}, "marked, and KEDA's to take away"
-    # Before KEDA did, there is work: one pod is wanted and one is there, but that one claims nothing any more.
+    # Before KEDA did, there is work: one pod is wanted and there is one, but it claims nothing any more.
     queue.submit()
     assert story.tick() == 1
     assert not story.cluster.pods, "its ReplicaSet puts another in its place"

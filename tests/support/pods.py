@@ -1,4 +1,4 @@
-"""A Kubernetes API server in small: lists pods by label, patches their annotations and deletes them, over real HTTP."""
+"""A small Kubernetes API server, over real HTTP: lists pods by label, patches annotations, deletes pods."""
 
 import contextlib
 import json

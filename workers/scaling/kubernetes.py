@@ -71,7 +71,9 @@ class KubernetesExecutor:
         """
         if not self._retired:
             return
-        present = [pod["metadata"]["name"] for pod in self._list() if _state(pod) is not MachineState.STOPPING]
+        present = [
+            pod["metadata"]["name"] for pod in self._list() if _state(pod) is not MachineState.STOPPING
+        ]
         if len(present) <= state.desired + state.draining:
             for name in sorted(self._retired & set(present)):
                 self._call("DELETE", f"/{name}")
