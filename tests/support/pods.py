@@ -1,4 +1,4 @@
-"""A Kubernetes API server in small: lists pods by label and patches their annotations, over real HTTP."""
+"""A small Kubernetes API server, over real HTTP: lists pods by label, patches annotations, deletes pods."""
 
 import contextlib
 import json
@@ -48,6 +48,10 @@ def serve(cluster: Cluster) -> Iterator[str]:
             cluster.patches += 1
             pod["metadata"].setdefault("annotations", {}).update(patch["metadata"]["annotations"])
             self._answer(200, pod)
+
+        def do_DELETE(self) -> None:
+            gone = cluster.pods.pop(urlsplit(self.path).path.rpartition("/")[2], None)
+            self._answer(200 if gone else 404, gone or {"message": "not found"})
 
         def _answer(self, status: int, body: dict[str, Any]) -> None:
             if self.headers["Authorization"] != f"Bearer {cluster.token}":

@@ -2,7 +2,7 @@
 
 KEDA asks the database how many there should be (`headrace_desired`), so nothing is grown or stopped from
 here. What is done here is to say which pods go first, by the cost of their deletion: those that hold no lease
-and were told to claim nothing.
+and were told to claim nothing. Where work came back before they were taken away, they are replaced.
 """
 
 import os
@@ -25,12 +25,13 @@ _TIMEOUT_S = 10.0
 
 
 class KubernetesExecutor:
-    """See `Executor`. Needs a role that may list and patch pods of its namespace."""
+    """See `Executor`. Needs a role that may list, patch and delete pods of its namespace."""
 
     def __init__(self, pool: Pool, api: str, *, token: Path | None = None, ca: Path | None = None) -> None:
         self._pool = pool
         self._pods = f"{api}/api/v1/namespaces/{pool.where['namespace']}/pods"
         self._token = token
+        self._retired: frozenset[str] = frozenset()
         self._session = requests.Session()
         # A proxy of the environment has no business between us and the cluster's own API.
         self._session.trust_env = False
@@ -56,13 +57,26 @@ class KubernetesExecutor:
         """KEDA does, by what the database says."""
 
     def retire(self, ids: Collection[str]) -> None:
+        self._retired = frozenset(ids)
         self._price(set(ids), GOES)
 
     def protect(self, staying: Collection[str]) -> None:
+        # First in every round: what was retired in an earlier one may be gone.
+        self._retired = frozenset()
         self._price(set(staying), STAYS)
 
     def report(self, state: PoolState) -> None:
-        """The database's row is the report."""
+        """The database's row is the report. Where it asks for all the pods there are, nobody will take the
+        retired ones away, and they claim nothing: deleted, they are replaced by pods that do.
+        """
+        if not self._retired:
+            return
+        present = [
+            pod["metadata"]["name"] for pod in self._list() if _state(pod) is not MachineState.STOPPING
+        ]
+        if len(present) <= state.desired + state.draining:
+            for name in sorted(self._retired & set(present)):
+                self._call("DELETE", f"/{name}")
 
     def _price(self, ids: set[str], cost: str) -> None:
         for pod in self._list():
@@ -84,8 +98,8 @@ class KubernetesExecutor:
             answer = self._session.request(
                 method, self._pods + path, headers=headers, timeout=_TIMEOUT_S, **arguments
             )
-            # A pod that is gone needs no price.
-            if method == "PATCH" and answer.status_code == requests.codes.not_found:
+            # A pod that is gone needs no price, and no end.
+            if method != "GET" and answer.status_code == requests.codes.not_found:
                 return {}
             answer.raise_for_status()
             body: dict[str, Any] = answer.json()
