@@ -20,6 +20,7 @@ from app.settings import Worker as WorkerSettings
 from app.storage import Storage
 from workers.behind import Behind
 from workers.drainflag import DrainFlag
+from workers.lease import Lease
 from workers.media.stage import MediaStage
 from workers.notify import Notifier
 from workers.outputs import Outputs
@@ -54,7 +55,7 @@ class Child(Presence):
         siblings: Siblings | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(engine, identity, flag, runners.status)
+        super().__init__(engine, identity, flag, runners.status, Lease(settings.lease_ttl_s, clock))
         self.engine = engine
         self.ringer = ringer
         self.notifier = notifier

@@ -1,5 +1,6 @@
 """A worker process as the others see it: its row in `workers`, its heartbeat, its leaving."""
 
+import math
 import os
 import socket
 import threading
@@ -15,6 +16,7 @@ from app.domain.ids import new_uuid
 from app.domain.stages import WorkerIdentity
 from app.settings import Worker as WorkerSettings
 from workers.drainflag import DrainFlag
+from workers.lease import Lease
 from workers.siblings import Siblings
 
 
@@ -52,8 +54,10 @@ class Presence:
         identity: WorkerIdentity,
         flag: DrainFlag,
         status: Callable[[], dict[str, Any]] = dict,
+        lease: Lease | None = None,
     ) -> None:
         self.identity = identity
+        self.lease = lease or Lease(math.inf)
         self.busy = threading.Lock()
         """Held by whoever works under this identity: the Celery task, or the lifeline while Redis is away."""
         self._engine = engine
@@ -74,11 +78,22 @@ class Presence:
             if self._former is not None:
                 workers.stop(self._engine, self._former)
                 self._former = None
+            sent_at = self.lease.now()
             workers.register(self._engine, self.identity)
+            self.lease.renew(sent_at)
             self._announced = True
             gone = [id for id, pid in workers.siblings(self._engine, self.identity) if not _alive(pid)]
             if gone:
                 workers.bury(self._engine, gone)
+
+    def begin(self) -> None:
+        """Be somebody whose leases last: who was silent for too long starts over under a new identity.
+
+        Called before claiming, while nothing is held. Raises `Unavailable`.
+        """
+        if self.lease.is_over():
+            self.abandon()
+        self.ensure_announced()
 
     def abandon(self) -> None:
         """Give up this identity and with it every lease it may hold; the next work has a new one."""
@@ -94,8 +109,11 @@ class Presence:
         """
         self.ensure_announced()
         identity = self.identity
+        sent_at = self.lease.now()
         state = workers.heartbeat(self._engine, identity.id, self._status())
         self._told_to_drain = state == "draining"
+        if state is not None and self.identity.id == identity.id:
+            self.lease.renew(sent_at)
         if state is None:
             with self.busy:
                 if self.identity.id == identity.id:
