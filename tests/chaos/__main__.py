@@ -27,7 +27,8 @@ DATA = Path(__file__).resolve().parents[2] / "docs" / "reliability.json"
 def main() -> int:
     """Run what is asked for, write it down, and say what did not hold."""
     parser = argparse.ArgumentParser(description="Every fault with many seeds.")
-    parser.add_argument("--seeds", type=int, default=20, help="runs of each scenario")
+    parser.add_argument("--seeds", type=int, default=20, help="the last seed; each plays every scenario")
+    parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--stacks", type=int, default=2, help="stacks side by side; most of a run is waiting")
     parser.add_argument(
         "--only", nargs="*", help="names of scenarios", choices=[one.name for one in SCENARIOS]
@@ -36,10 +37,19 @@ def main() -> int:
     options = parser.parse_args()
     scenarios = [one for one in SCENARIOS if not options.only or one.name in options.only]
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        runs = options.runs or Path(folder) / "runs.jsonl"
-        shares = [range(1 + first, options.seeds + 1, options.stacks) for first in range(options.stacks)]
+        runs = options.runs.absolute() if options.runs else Path(folder) / "runs.jsonl"
+        step = options.stacks
+        shares = [range(options.first + one, options.seeds + 1, step) for one in range(step)]
         with ProcessPoolExecutor(options.stacks) as pool:
-            list(pool.map(_share, shares, repeat(scenarios), repeat(runs), repeat(Path(folder))))
+            list(
+                pool.map(
+                    _share,
+                    shares,
+                    repeat([one.name for one in scenarios]),
+                    repeat(runs),
+                    repeat(Path(folder)),
+                )
+            )
         return write(runs)
 
 
@@ -65,12 +75,12 @@ def _broken(scenario: dict[str, Any]) -> bool:
     return late or any(one["violations"] for one in scenario["runs"])
 
 
-def _share(seeds: Sequence[int], scenarios: Sequence[Scenario], runs: Path, folder: Path) -> None:
+def _share(seeds: Sequence[int], names: Sequence[str], runs: Path, folder: Path) -> None:
     """One stack's seeds. A stack on which something went wrong is left, and another one goes on."""
     with contextlib.ExitStack() as held:
         field: Field | None = None
         for seed in seeds:
-            for scenario in scenarios:
+            for scenario in [one for one in SCENARIOS if one.name in names]:
                 if field is None:
                     state_dir = Path(tempfile.mkdtemp(dir=folder)) / "state"
                     field = held.enter_context(open_field(state_dir, long=True))
