@@ -18,6 +18,7 @@ from app.settings import Settings, load
 from workers.drainflag import DrainFlag
 from workers.heartbeat import Background
 from workers.presence import Slot
+from workers.runners.learned import LearnedCaps
 from workers.siblings import Siblings
 
 
@@ -57,6 +58,7 @@ class Worker(Generic[Kind]):
         self._make = make
         self._flag = DrainFlag()
         self._siblings = Siblings()
+        self._learned = LearnedCaps()
         # What the parent knows and its children inherit by the fork.
         self._name = program
         self._children = 1
@@ -104,6 +106,7 @@ class Worker(Generic[Kind]):
             children=self._children,
             flag=self._flag,
             siblings=self._siblings,
+            learned=self._learned,
         )
         self._member, self._background = self._make(self._settings, slot)
         self._background.start()

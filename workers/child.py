@@ -89,7 +89,7 @@ class Child(Presence):
             ringer=Ringer(settings.redis_url),
             notifier=Notifier(settings.redis_url),
             runners=RunnerCache(
-                lambda spec: LocalRunner.load(spec, device), settings.worker.memory_budget_mb
+                lambda spec: LocalRunner.load(spec, device, slot.learned), settings.worker.memory_budget_mb
             ),
             media=MediaStage(engine, storage, policy, settings.media),
             outputs=Outputs(

@@ -17,6 +17,7 @@ from app.domain.stages import WorkerIdentity
 from app.settings import Worker as WorkerSettings
 from workers.drainflag import DrainFlag
 from workers.lease import Lease
+from workers.runners.learned import LearnedCaps
 from workers.siblings import Siblings
 
 
@@ -30,6 +31,7 @@ class Slot:
     children: int
     flag: DrainFlag
     siblings: Siblings
+    learned: LearnedCaps
 
     def identity(self, settings: WorkerSettings, device: str) -> WorkerIdentity:
         """Who the process in this slot is, from now on."""

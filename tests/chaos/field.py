@@ -30,7 +30,7 @@ from tests.support.receiver import Receiver, receiver
 from tests.support.stacks import RunningStack
 from tests.support.waiting import wait_until
 
-QUICK = {"HEADRACE_WORKER_LEASE_TTL_S": "6", "HEADRACE_WORKER_HEARTBEAT_S": "1"}
+QUICK = {"HEADRACE_WORKER_LEASE_TTL_S": "5", "HEADRACE_WORKER_HEARTBEAT_S": "1"}
 """Leases that end soon, for the short form. The long one has the defaults."""
 
 WORKERS = ("one:cpu.interactive:1", "two:cpu.interactive:1")
@@ -59,6 +59,11 @@ class Field:
     def pids(self) -> dict[str, int]:
         """The stack's processes by name."""
         return pids(self.stack)
+
+    def wait_ready(self) -> None:
+        """Wait until every process of the stack runs and the API can serve."""
+        names = {"postgres", "valkey", "api", "scheduler", "sender", "clerk", "worker-one", "worker-two"}
+        wait_until(lambda: names <= self.pids().keys() and self.stack.is_ready(), 60, "the stack to be whole")
 
     def kill(self, *names: str, how: signal.Signals = signal.SIGKILL) -> list[int]:
         """Send a signal to these processes, once all of them run. Returns their ids."""

@@ -23,5 +23,5 @@ def run(field: Field, scenario: Scenario, seed: int) -> Run:
     fault = Fault(field, scenario.name, seed)
     scenario.play(fault)
     recovered_s = fault.recovered_s()
-    field.stack.wait_ready(60)
+    field.wait_ready()
     return Run(scenario.name, seed, fault.ledger.promised(), recovered_s, fault.judge(), fault.figures)

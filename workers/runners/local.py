@@ -16,6 +16,7 @@ from app.intake.source import load_class, sha256_of, source_file
 from workers.runners import device as devices
 from workers.runners import variants
 from workers.runners.base import Ran
+from workers.runners.learned import LearnedCaps
 
 
 class LoadFailed(Exception):
@@ -35,18 +36,22 @@ class Nobody:
 class LocalRunner:
     """See `Runner`. Checks what the model returns: one output per input, each valid, each JSON."""
 
-    def __init__(self, spec: ModelSpec, model: Model, device: str) -> None:
+    def __init__(
+        self, spec: ModelSpec, model: Model, device: str, learned: LearnedCaps | None = None
+    ) -> None:
         self.spec = spec
-        self.caps = Caps(spec.max_batch_items, spec.max_batch_units)
+        self._learned = learned or LearnedCaps()
+        self.caps = self._learned.of(spec, Caps(spec.max_batch_items, spec.max_batch_units))
         self.costs = CostModel()
         self._model = model
         self._device = device
 
     @classmethod
-    def load(cls, spec: ModelSpec, device: str) -> "LocalRunner":
+    def load(cls, spec: ModelSpec, device: str, learned: LearnedCaps | None = None) -> "LocalRunner":
         """Import the registered class, make sure that it is the code that was registered, load weights.
 
-        Raises `LoadFailed`, whatever the model's code raised.
+        `learned` outlives the runner: it begins with the caps of the one before. Raises `LoadFailed`,
+        whatever the model's code raised.
         """
         try:
             model_class = load_class(spec.source)
@@ -55,7 +60,7 @@ class LocalRunner:
             model = model_class()
             model.load(device)
             variants.apply(model, spec.variant, device)
-            runner = cls(spec, model, device)
+            runner = cls(spec, model, device, learned)
             runner.warm_up()
         except LoadFailed:
             raise
@@ -107,9 +112,12 @@ class LocalRunner:
             )
         return Ran([self._encode(output) for output in outputs], device_s)
 
-    def shrink(self, items: int, padded_units: int) -> None:
-        self.caps = self.caps.half_of(items, padded_units)
+    def free(self) -> None:
+        gc.collect()
         devices.empty_cache(self._device)
+
+    def shrink(self, items: int, padded_units: int) -> None:
+        self.caps = self._learned.half(self.spec, self.caps, items, padded_units)
 
     def close(self) -> None:
         del self._model
