@@ -31,8 +31,8 @@ def make_client(url: SecretStr, **options: Any) -> "redis.Redis":
 class BestEffort:
     """Runs calls to Redis that may fail. After a failure the next ones are skipped for `BREAK_S` seconds.
 
-    Then one call tries for all, and while that fails the breaks double, up to `LONGEST_BREAK_S`: a server that
-    hangs costs a full timeout each time, which one call in many pays.
+    Then one call tries for all, and while that fails the breaks double, up to `LONGEST_BREAK_S`: a server
+    that hangs costs a full timeout each time, which one call in many pays.
     """
 
     def __init__(self, client: "redis.Redis", clock: Callable[[], float] = time.monotonic) -> None:
