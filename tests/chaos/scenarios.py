@@ -212,7 +212,7 @@ def redis_killed(fault: Fault) -> None:
 def redis_away(fault: Fault) -> None:
     away_s = (LONG_AWAY_S if fault.seed == 1 else 10.0) if fault.field.long else 1.5
     # Long enough for as long a time before it.
-    with fault.load(count=10**6, pace_s=0.01) as load:
+    with fault.load(count=10**6, pace_s=0.02) as load:
         began = time.monotonic()
         _pass(min(away_s, 10.0))
         gone = time.monotonic()
@@ -359,7 +359,7 @@ def _gone(pid: int) -> bool:
     promise="Claims take no longer",
 )
 def idle_reader(fault: Fault) -> None:
-    count = 6000 if fault.field.long else 1200
+    count = 3000 if fault.field.long else 1200
     with psycopg.connect(fault.field.stack.database_url) as reader:
         reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         reader.execute("SELECT count(*) FROM jobs")
