@@ -9,12 +9,14 @@ import os
 import shutil
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gunicorn import util
+from gunicorn.http import wsgi
 
-from app.api.server import problem_response
+from app.api.server import WholeResponse, problem_response
 from app.errors import SettingsError
 from app.observability.sharing import share_metrics
 from app.settings import load
@@ -48,7 +50,9 @@ def _write_error(sock: Any, status: int, _reason: str, _message: str) -> None:
     util.write_nonblock(sock, problem_response(status))
 
 
-util.write_error = _write_error  # the only hook there is for what gunicorn refuses by itself
+# There are no other hooks for what gunicorn refuses by itself, and for how it writes an answer.
+util.write_error = _write_error
+wsgi.create = partial(wsgi.create, response_class=WholeResponse)
 
 
 def _metrics_folder() -> Path:

@@ -153,6 +153,11 @@ class Worker(_Group):
         description="Most memory of its own that a child may hold, in MiB, by the kernel's count: an input "
         "that needs more fails alone. 0 is 80 % of what the machine, or the container, has. Linux only.",
     )
+    exports_dir: Path | None = Field(
+        None,
+        description="Where children keep the ONNX files that `onnx` variants are computed from, made once "
+        "and shared. Unset: the user's cache. Whoever can write there decides what models answer.",
+    )
     inline_output_bytes: Bytes = Field(
         262_144,
         description="Largest output, as JSON, that stays in Postgres. A larger one is stored as a file, if "

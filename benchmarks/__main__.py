@@ -12,11 +12,13 @@ from benchmarks import (
     backlog,
     bulk,
     bystanders,
+    engines,
     idle_latency,
     memory,
     planning,
     preloaded,
     queue_sql,
+    servers,
     single_jobs,
     webhooks,
 )
@@ -26,7 +28,9 @@ from benchmarks.stack import running
 SUBJECTS: dict[str, Callable[..., Measured]] = {
     "idle_latency": idle_latency.run,
     "single_jobs": single_jobs.run,
+    "servers": servers.run,
     "backlog": backlog.run,
+    "engines": engines.run,
     "planning": planning.run,
     "queue_sql": queue_sql.run,
     "preloaded": preloaded.run,

@@ -68,9 +68,9 @@ def _child(stack: Stack, version_id: int, start: Any, times: Any) -> None:
     took: list[float] = []
     claim = pipeline.claim
 
-    def timed(*arguments: Any) -> Any:
+    def timed(*arguments: Any, **options: Any) -> Any:
         began = time.perf_counter()
-        claimed = claim(*arguments)
+        claimed = claim(*arguments, **options)
         took.append((time.perf_counter() - began) * 1000)
         return claimed
 

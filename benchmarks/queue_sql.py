@@ -15,6 +15,7 @@ from app.domain.lanes import Device, Lane
 from app.domain.model import ModelVersion
 from app.domain.stages import WorkerIdentity
 from app.domain.states import JobStatus
+from app.domain.window import MOST
 from benchmarks.figures import Figure, Measured, percentile
 from benchmarks.stack import Stack
 
@@ -48,14 +49,15 @@ def run(stack: Stack, *, short: int = 1_000, long: int = 50_000, rounds: int = 1
     engine = make_engine(SecretStr(stack.database_url), lookups_only=True, statement_timeout_s=600)
     alone_version, crowded_version = own_version(engine, "short"), own_version(engine, "long")
     fill(engine, crowded_version, long)
-    alone, crowded, claims = [], [], []
+    alone, crowded, claims, large = [], [], [], []
     for _ in range(rounds):
         fill(engine, alone_version, short)
         alone.append(_work_off(engine, alone_version, short)[0])
         rate, took = _work_off(engine, crowded_version, short)
         crowded.append(rate)
         claims += took
-        fill(engine, crowded_version, short)
+        large += _work_off(engine, crowded_version, 4 * MOST, MOST)[1]
+        fill(engine, crowded_version, short + 4 * MOST)
     with connect(engine) as connection:
         connection.execute(_CLEAR, {"version_id": crowded_version.id})
     engine.dispose()
@@ -65,6 +67,8 @@ def run(stack: Stack, *, short: int = 1_000, long: int = 50_000, rounds: int = 1
         Figure("queue", f"{name}, {short:,} waiting", statistics.median(alone), "jobs/s"),
         Figure("queue", f"{name}, {long:,} waiting", statistics.median(crowded), "jobs/s", ratio),
         Figure("queue", f"one claim, {long:,} waiting, p99", percentile(claims, 0.99), "ms"),
+        Figure("queue", f"a claim of {MOST}, p50", percentile(large, 0.5), "ms"),
+        Figure("queue", f"a claim of {MOST}, p99", percentile(large, 0.99), "ms"),
     ]
 
 
@@ -85,7 +89,9 @@ def fill(engine: Engine, version: ModelVersion, count: int) -> None:
         connection.execute(_FILL, {"version_id": version.id, "count": count})
 
 
-def _work_off(engine: Engine, version: ModelVersion, count: int) -> tuple[float, list[float]]:
+def _work_off(
+    engine: Engine, version: ModelVersion, count: int, size: int = BATCH
+) -> tuple[float, list[float]]:
     """Jobs per second, and the milliseconds that each claim took."""
     worker = WorkerIdentity(new_uuid(), "benchmark", "nowhere", 0, "default", "on_demand", "cpu", ("none",))
     workers.register(engine, worker)
@@ -93,7 +99,7 @@ def _work_off(engine: Engine, version: ModelVersion, count: int) -> tuple[float,
     done, started = 0, time.perf_counter()
     while done < count:
         began = time.perf_counter()
-        jobs = claim.claim(engine, worker.id, version.id, Lane.INTERACTIVE, BATCH, 60.0).jobs
+        jobs = claim.claim(engine, worker.id, version.id, Lane.INTERACTIVE, size, 60.0).jobs
         claims.append((time.perf_counter() - began) * 1000)
         if not jobs:
             raise RuntimeError(f"the queue was empty after {done} of {count} jobs")

@@ -18,6 +18,7 @@ from app.observability import logs
 from app.settings import Settings
 from app.settings import Worker as WorkerSettings
 from app.storage import Storage
+from workers.ahead import Ahead
 from workers.behind import Behind
 from workers.drainflag import DrainFlag
 from workers.lease import Lease
@@ -65,6 +66,7 @@ class Child(Presence):
         self.settings = settings
         self.clock = clock
         self.behind = Behind()
+        self.ahead = Ahead(identity.device.startswith("cuda"))
         self.children = children
         self._slot = slot
         self._siblings = siblings or Siblings()
@@ -78,7 +80,8 @@ class Child(Presence):
         devices.limit_threads(settings.worker.torch_threads, slot.children)
         engine = make_engine(
             settings.database_url,
-            pool_size=3,
+            # Work, settling behind, claiming ahead, and the heartbeat.
+            pool_size=4,
             lookups_only=True,
             application_name=f"headrace {slot.name}",
         )
@@ -89,7 +92,8 @@ class Child(Presence):
             ringer=Ringer(settings.redis_url),
             notifier=Notifier(settings.redis_url),
             runners=RunnerCache(
-                lambda spec: LocalRunner.load(spec, device, slot.learned), settings.worker.memory_budget_mb
+                lambda spec: LocalRunner.load(spec, device, settings.worker.exports_dir, slot.learned),
+                settings.worker.memory_budget_mb,
             ),
             media=MediaStage(engine, storage, policy, settings.media),
             outputs=Outputs(

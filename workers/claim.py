@@ -20,11 +20,14 @@ def claim(
     version: ModelVersion,
     lane: Lane,
     window: Window,
+    *,
+    in_hand: bool = True,
 ) -> Claimed:
     """Lease a window of ready jobs of this version and lane, most urgent first.
 
     From here until settle the worker's row names them as in hand: if this process dies, they are the
-    suspects. Preparing them may take as long as running one batch.
+    suspects. Preparing them may take as long as running one batch. Not so if they are claimed ahead
+    (`in_hand` is false): then they are to be marked before they are touched.
     """
     started = time.perf_counter()
     claimed = sql.claim(
@@ -36,6 +39,7 @@ def claim(
         version.spec.execution_timeout_s,
         least=window.least,
         sharers=window.sharers,
+        in_hand=in_hand,
     )
     metrics.CLAIM_SECONDS.observe(time.perf_counter() - started)
     if jobs := claimed.jobs:

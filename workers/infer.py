@@ -9,7 +9,7 @@ from app.domain.stages import Canceled, Failed, MicroBatch, Outcome, PreparedJob
 from app.observability import logs, metrics
 from workers.runners.base import Ran, Runner
 from workers.runners.device import is_out_of_memory
-from workers.verdicts import OUT_OF_MEMORY, verdict_of
+from workers.verdicts import verdict_of
 
 log = logs.get_logger()
 
@@ -72,7 +72,7 @@ def _run(
 
 
 def _too_much_alone(outcome: Outcome) -> bool:
-    return isinstance(outcome.verdict, Failed) and outcome.verdict.code == OUT_OF_MEMORY
+    return isinstance(outcome.verdict, Failed) and outcome.verdict.code == "out_of_memory"
 
 
 def _outcomes(jobs: tuple[PreparedJob, ...], ran: Ran, run_s: float) -> list[Outcome]:

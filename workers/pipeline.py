@@ -1,7 +1,7 @@
 """claim → batch → infer → settle → notify on one page: what a child does when a doorbell rings.
 
 clear the flag ─► claim a window ─► (more left? ring, so that other children start)
-      ▲               │
+      ▲               │             (or take the one that was claimed ahead, see `ahead.py`)
       │               ▼
       │            batch ─► for each micro-batch: infer ─► settle ─► notify
       │               │
@@ -18,6 +18,7 @@ from uuid import UUID
 
 from app.broker.ring import doorbell_for
 from app.db import upkeep, workers
+from app.db.claim import Claimed
 from app.domain.lanes import Lane, queue_name
 from app.domain.model import ModelVersion
 from app.domain.planning import Caps
@@ -82,6 +83,7 @@ def drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
     except BaseException:
         # Results that are being written still count.
         child.behind.rest()
+        child.ahead.rest()
         child.abandon()
         raise
     finally:
@@ -111,10 +113,14 @@ def _drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
         reason = _why_stop(child, bell, until, may_yield=bool(report.batches))
         if reason:
             # Somebody else, or this child later, should go on.
+            if ahead := child.ahead.take():
+                _release(child, ahead.jobs, reason)
             child.ringer.ring(bell)
             report.ended = reason
             return report
-        claimed = claim(child.engine, child.identity, version, lane, _window(child, runner, lane))
+        claimed = _claimed_ahead(child, version) or claim(
+            child.engine, child.identity, version, lane, _window(child, runner, lane)
+        )
         if not claimed.jobs:
             child.behind.join()
             if _rings_again(child, bell):
@@ -128,10 +134,10 @@ def _drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
         if any(job.told for job in claimed.jobs):
             child.ringer.ring(DeliveryBell())
         for ready in _with_media(child, version, claimed.jobs):
-            _work_off(child, bell, runner, ready, until, report, more=claimed.more)
+            _work_off(child, bell, version, runner, ready, until, report, more=claimed.more)
 
 
-def _window(child: Child, runner: Runner, lane: Lane) -> Window:
+def _window(child: Child, runner: Runner, lane: Lane, ahead_s: float = 0.0) -> Window:
     costs = runner.costs
     return window_for(
         lane,
@@ -140,7 +146,37 @@ def _window(child: Child, runner: Runner, lane: Lane) -> Window:
         runner.caps,
         children=child.children,
         idle=child.idle_siblings(),
+        ahead_s=ahead_s,
     )
+
+
+def _claim_ahead(
+    child: Child, version: ModelVersion, lane: Lane, runner: Runner, running: MicroBatch, until: float
+) -> None:
+    """Begin to claim the next window while the last micro-batch of this one runs: not if an idle sibling
+    could run it, nor if the slice ends first. What is fetched for a model is fetched with nothing in hand.
+    """
+    costs = runner.costs
+    if not child.ahead.on or not costs.known or child.draining() or child.idle_siblings():
+        return
+    running_s = costs.cost().of(len(running.jobs), running.padded_units)
+    if child.clock() + running_s >= until or child.media.finder(version) is not None:
+        return
+    window, worker = _window(child, runner, lane, ahead_s=running_s), child.identity
+    child.ahead.start(lambda: claim(child.engine, worker, version, lane, window, in_hand=False))
+
+
+def _claimed_ahead(child: Child, version: ModelVersion) -> Claimed | None:
+    """What was claimed ahead, in hand from now on, without jobs that somebody canceled meanwhile."""
+    claimed = child.ahead.take()
+    if claimed is None or not claimed.jobs:
+        return None
+    ids = [job.id for job in claimed.jobs]
+    asked = workers.mark(child.engine, child.identity.id, ids, version.spec.execution_timeout_s)
+    if canceled := [job for job in claimed.jobs if job.id in asked]:
+        finish(child, [Outcome(job, Canceled()) for job in canceled])
+    left = [job for job in claimed.jobs if job.id not in asked]
+    return Claimed(left, claimed.more) if left else None
 
 
 def _with_media(
@@ -172,6 +208,7 @@ def _with_media(
 def _work_off(
     child: Child,
     bell: Doorbell,
+    version: ModelVersion,
     runner: Runner,
     claimed: Sequence[ClaimedJob],
     until: float,
@@ -196,14 +233,14 @@ def _work_off(
     )
     for index, planned in enumerate(micro_batches):
         if index and (why := _why_stop(child, bell, until)):
-            released = Released(Reason.PREEMPTED if why == "draining" else Reason.WAITING_FOR_WORKER)
-            left = [prepared.job for later in micro_batches[index:] for prepared in later.jobs]
-            finish(child, [Outcome(job, released) for job in left])
+            _release(child, [prepared.job for later in micro_batches[index:] for prepared in later.jobs], why)
             return
         began = time.perf_counter()
         micro_batch = planned if marked else _marked(child, planned)
         if micro_batch is None:
             continue
+        if more and planned is micro_batches[-1]:
+            _claim_ahead(child, version, bell.lane, runner, micro_batch, until)
         outcomes = infer(micro_batch, runner, _running(child, micro_batch))
         if more or planned is not micro_batches[-1]:
             finish_behind(child, outcomes)
@@ -213,6 +250,12 @@ def _work_off(
             finish(child, outcomes)
         report.jobs += len(outcomes)
         report.batches.append(len(outcomes))
+
+
+def _release(child: Child, jobs: Sequence[ClaimedJob], why: str) -> None:
+    """Give back what was not begun, without a charge."""
+    released = Released(Reason.PREEMPTED if why == "draining" else Reason.WAITING_FOR_WORKER)
+    finish(child, [Outcome(job, released) for job in jobs])
 
 
 def finish_behind(child: Child, outcomes: Sequence[Outcome]) -> None:

@@ -4,8 +4,6 @@ from app.domain.stages import Failed
 from app.errors import JobError
 from workers.runners.device import is_out_of_memory
 
-OUT_OF_MEMORY = "out_of_memory"
-
 MAX_MESSAGE = 2000
 """Characters of a model's error message that are kept."""
 
@@ -17,5 +15,5 @@ def verdict_of(error: Exception) -> Failed:
     if isinstance(error, JobError):
         return Failed(error.code, error.message[:MAX_MESSAGE], error.retryable)
     if is_out_of_memory(error):
-        return Failed(OUT_OF_MEMORY, "there is too little memory for this input alone", False)
+        return Failed("out_of_memory", "there is too little memory for this input alone", False)
     return Failed("model_error", f"{type(error).__name__}: {error}"[:MAX_MESSAGE], True)

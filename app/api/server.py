@@ -1,8 +1,10 @@
-"""What gunicorn's gevent worker lacks: ending at once, and refusing bad requests with problems.
+"""What gunicorn's gevent worker lacks: ending at once, one write an answer, and refusals that are problems.
 
 Imported by gunicorn's parent process too, so it imports nothing of the application.
 """
 
+import time
+from functools import partial
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any
@@ -10,54 +12,106 @@ from uuid import uuid4
 
 import gevent
 import orjson
+from gevent.pool import Pool
+from gevent.server import StreamServer
+from gunicorn import util
+from gunicorn.http.wsgi import Response
+from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
 
-_LOOK_S = 0.1
+_LOOK_S = 0.05
+
+_LAST_CALL_S = 0.25
+"""How long a kept connection must have been silent before a worker that ends closes it: a request that is on
+its way would be lost."""
 
 
 class Worker(GeventWorker):
-    """Told to end, it lets held requests go and closes idle connections; requests at work are finished."""
+    """Told to end, it lets held requests go and closes silent connections; requests at work are finished.
+
+    gunicorn's own looks once a second whether it was told to end, and again whether it is done.
+    """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._idle: set[Any] = set()
+        self._idle: dict[Any, float] = {}
+
+    def init_process(self) -> None:
+        """In the child, before anything is served."""
+        # gunicorn asks for a dozen settings per request, each by way of `__getattr__`.
+        self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
+        super().init_process()
 
     def run(self) -> None:
-        """Serve until told to end."""
-        gevent.spawn(self._end_soon)
-        super().run()
+        """Serve until told to end, then finish what was begun."""
+        servers = [self._serve(listener) for listener in self.sockets]
+        while self.alive:
+            self.notify()
+            gevent.sleep(_LOOK_S)
+        for server in servers:
+            server.close()
+        self.wsgi.extensions["headrace"].wakeups.close()
+        until = time.monotonic() + self.cfg.graceful_timeout
+        while any(len(server.pool) for server in servers) and time.monotonic() < until:
+            self._close_silent()
+            self.notify()
+            gevent.sleep(_LOOK_S)
+        for server in servers:
+            server.stop(timeout=1)
 
     def timeout_ctx(self) -> "_Idle":
         """Around waiting for a connection's next request."""
         return _Idle(self._idle, self.cfg.keepalive)
 
-    def _end_soon(self) -> None:
-        while self.alive:
-            gevent.sleep(_LOOK_S)
-        self.wsgi.extensions["headrace"].wakeups.close()
-        while True:
-            for connection in list(self._idle):
+    def _serve(self, listener: Any) -> StreamServer:
+        listener.setblocking(1)
+        tls = {"ssl_context": ssl_context(self.cfg)} if self.cfg.is_ssl else {}
+        pool = Pool(self.worker_connections)
+        server = StreamServer(listener, handle=partial(self.handle, listener), spawn=pool, **tls)
+        if self.cfg.workers > 1:
+            server.max_accept = 1  # leave some for the others
+        server.start()
+        return server
+
+    def _close_silent(self) -> None:
+        now = time.monotonic()
+        for connection, since in list(self._idle.items()):
+            if now - since > _LAST_CALL_S:
                 # Its loop takes this as the end of the connection.
                 gevent.kill(connection, StopIteration)
-            gevent.sleep(_LOOK_S)
 
 
 class _Idle:
-    """Notes the current greenlet as idle, `seconds` at most."""
+    """Notes since when the current greenlet is idle, `seconds` at most."""
 
-    def __init__(self, idle: set[Any], seconds: float) -> None:
+    def __init__(self, idle: dict[Any, float], seconds: float) -> None:
         self._idle = idle
         self._timeout = gevent.Timeout(seconds, False)
 
     def __enter__(self) -> None:
-        self._idle.add(gevent.getcurrent())
+        self._idle[gevent.getcurrent()] = time.monotonic()
         self._timeout.__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        self._idle.discard(gevent.getcurrent())
+        self._idle.pop(gevent.getcurrent(), None)
         return self._timeout.__exit__(kind, error, trace)
+
+
+class WholeResponse(Response):
+    """Writes an answer that is whole at once: else its client would be woken for the head alone."""
+
+    headers_sent: bool
+
+    def write(self, arg: bytes) -> None:
+        """Send a piece of the body, and the head before the first one."""
+        if self.headers_sent or self.chunked or self._omits_body or self.response_length != len(arg):
+            super().write(arg)
+            return
+        head = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers), "\r\n"]
+        util.write(self.sock, "".join(head).encode("latin-1") + arg)
+        self.headers_sent, self.sent = True, len(arg)
 
 
 def problem_response(status: int) -> bytes:

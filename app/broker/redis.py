@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 CONNECT_TIMEOUT_S = 0.3
 SOCKET_TIMEOUT_S = 1.0
 BREAK_S = 1.0
-LONGEST_BREAK_S = 4.0
+LONGEST_BREAK_S = 8.0
 
 
 def make_client(url: SecretStr, **options: Any) -> "redis.Redis":

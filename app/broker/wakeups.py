@@ -138,7 +138,8 @@ class Wakeups:
         if self._closing.is_set():
             return 0.0
         if self._hearing.is_set():
-            return HEARING_POLL_S
+            # Those who came together must not all ask Postgres again at one moment.
+            return HEARING_POLL_S * (0.5 + 0.5 * random())  # noqa: S311
         return (DEAF_POLL_S + self._count / 1000) * (0.8 + 0.4 * random())  # noqa: S311
 
     def _start(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from app.commands.common import as_json, operator_command, show
+from app.commands.slots import slots
 from app.commands.tune import tune
 from app.db import models as sql
 from app.db.engine import make_engine
@@ -82,6 +83,7 @@ def use(settings: Settings, model: str) -> None:
     click.echo(f"{name} is {name}@{found.spec.version} from now on")
 
 
+models.add_command(slots)
 models.add_command(tune)
 
 

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from app.domain.model import ModelSpec
@@ -25,6 +26,7 @@ class Conditions:
     items: int
     """Most items in a micro-batch."""
     rounds: int
+    exports_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class Process:
             "threads": conditions.threads,
             "inputs": list(conditions.inputs),
             "items": conditions.items,
+            "exports_dir": str(conditions.exports_dir) if conditions.exports_dir else None,
         }
 
     def load(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from app.commands import trials
@@ -98,7 +99,8 @@ def tune(
     device = settings.worker.device
     if device == "auto":
         device = "cuda:0" if spec.device is Device.GPU else "cpu"
-    conditions = Conditions(inputs, device, threads or settings.worker.torch_threads or 1, items, rounds)
+    threads = threads or settings.worker.torch_threads or 1
+    conditions = Conditions(inputs, device, threads, items, rounds, settings.worker.exports_dir)
     done = []
     for trial in trials.run(spec, wanted, conditions):
         done.append(trial)
@@ -171,7 +173,8 @@ def _table(done: list[Trial], chosen: Trial | None, min_similarity: float) -> Ta
             _number(quality.similarity_min if quality else None, 5),
             _number(quality.similarity_mean if quality else None, 5),
             _number(quality.agreement if quality else None, 3),
-            f"{verdict}: {trial.error}" if trial.error else verdict,
+            # Escaped: rich takes the brackets of `headrace[onnx]` for a style.
+            escape(f"{verdict}: {trial.error}") if trial.error else verdict,
         )
     return table
 

@@ -37,6 +37,8 @@ _FROM = """
       LEFT JOIN job_ready    r   ON r.job_id = j.id
       LEFT JOIN job_progress p   ON p.job_id = j.id
 """
+# As text: it is passed on as it is, and nobody here looks into it.
+_OUTPUT = "CAST(res.output AS text)"
 _ATTEMPTS = """(SELECT json_agg(json_build_object(
                        'attempt', a.attempt, 'outcome', a.outcome, 'error_code', a.error_code,
                        'worker_id', a.worker_id, 'pool', a.pool, 'device', a.device,
@@ -50,7 +52,7 @@ _WANTED = """FROM (
          CROSS JOIN LATERAL (SELECT * FROM jobs WHERE id = wanted.id OFFSET 0) asked) j"""
 _GET = text(
     f"""
-    SELECT {_COLUMNS}, j.input, res.output, {_ATTEMPTS}
+    SELECT {_COLUMNS}, j.input, {_OUTPUT} AS output, {_ATTEMPTS}
     {_FROM.replace("FROM jobs j", _WANTED)}
     """
 )
@@ -59,7 +61,7 @@ _FOR_WEBHOOKS = text(
     f"""
     SELECT {_COLUMNS}, size.input_bytes, size.output_bytes,
            CASE WHEN size.input_bytes <= :most_bytes THEN j.input END AS input,
-           CASE WHEN size.input_bytes + size.output_bytes <= :most_bytes THEN res.output END AS output,
+           CASE WHEN size.input_bytes + size.output_bytes <= :most_bytes THEN {_OUTPUT} END AS output,
            {_ATTEMPTS}
     {_FROM.replace("FROM jobs j", _WANTED)}
      CROSS JOIN LATERAL (
@@ -67,7 +69,7 @@ _FOR_WEBHOOKS = text(
                coalesce(octet_length(CAST(res.output AS text)), 0) AS output_bytes) size
     """
 )
-_LIST_HEAD = f"SELECT {_COLUMNS}, j.input, res.output, NULL AS attempts {_FROM}"
+_LIST_HEAD = f"SELECT {_COLUMNS}, j.input, {_OUTPUT} AS output, NULL AS attempts {_FROM}"
 
 # Where a status filter can start from a narrow table instead of walking a tenant's whole history.
 _IN_PLACE = {
@@ -93,7 +95,10 @@ class JobFilter:
 
 
 def get(engine: Engine, tenant_id: int, job_id: UUID) -> Any | None:
-    """The job's row with everything the API shows, or None if this tenant has no such job."""
+    """The job's row with everything the API shows, or None if this tenant has no such job.
+
+    `output` is JSON text.
+    """
     row = get_many(engine, [job_id]).get(job_id)
     return row if row is not None and row.tenant_id == tenant_id else None
 

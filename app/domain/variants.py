@@ -20,10 +20,14 @@ class Variant(StrEnum):
     COMPILE_BF16 = "compile-bf16"
     INT8 = "int8"
     """Linear layers with 8-bit weights, activations quantized as they come. CPU only."""
+    ONNX = "onnx"
+    """Exported, and computed by ONNX Runtime. CPU only."""
+    ONNX_INT8 = "onnx-int8"
+    """The export with 8-bit weights in linear layers, a scale for each output channel."""
 
 
 DEFAULT_VARIANT = Variant.AUTO.value
-TUNABLE = (Variant.BF16, Variant.COMPILE, Variant.COMPILE_BF16, Variant.INT8)
+TUNABLE = (Variant.BF16, Variant.COMPILE, Variant.COMPILE_BF16, Variant.INT8, Variant.ONNX, Variant.ONNX_INT8)
 """What `headracectl models tune` tries."""
 
 

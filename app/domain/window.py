@@ -16,8 +16,9 @@ OVERHEAD = 0.25
 """A micro-batch is worth its fixed cost when that is at most this share of the rest."""
 UNKNOWN = 2
 """Micro-batches in a window as long as no time can be predicted."""
-MOST = 512
-"""Jobs in a window, unless one micro-batch holds more: they lie in memory, and may have to be released."""
+MOST = 384
+"""Jobs in a window, unless one micro-batch holds more: they may have to be released, and a claim of so many
+takes a few milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +31,18 @@ class Window:
 
 
 def window_for(
-    lane: Lane, cost: Cost | None, mean_units: float, caps: Caps, *, children: int = 1, idle: int = 0
+    lane: Lane,
+    cost: Cost | None,
+    mean_units: float,
+    caps: Caps,
+    *,
+    children: int = 1,
+    idle: int = 0,
+    ahead_s: float = 0.0,
 ) -> Window:
     """The window of a child with this many `children` in its worker, itself included, `idle` others of
-    which have nothing to do. `cost` is None as long as nothing is known.
+    which have nothing to do. `cost` is None as long as nothing is known. A window that is claimed `ahead_s`
+    before its time is worth that much less, so that who comes after the claim waits no longer for it.
 
     While somebody is idle, work is shared down to the smallest micro-batch that is worth its fixed cost.
     With all busy, the backlog is the batch, and it is shared only where one would end long before another.
@@ -48,7 +57,7 @@ def window_for(
         worth = min(room, ceil(cost.fixed / (OVERHEAD * each)) or 1)
         shared = each + cost.fixed / room
         # Never less than one micro-batch that is worth it, however slow the model.
-        most = max(worth, min(int(WORTH_S[lane] / shared), max(MOST, UNKNOWN * room)))
+        most = max(worth, min(int((WORTH_S[lane] - ahead_s) / shared), max(MOST, UNKNOWN * room)))
         crumb = max(worth, min(int(CRUMB_S / shared), most))
     if idle:
         return Window(most, min(worth, most), idle + 1)

@@ -52,7 +52,7 @@ def job(row: Any, base_url: str) -> dict[str, Any]:
     shown["status"] = row.status
     shown["status_reason"] = row.reason
     shown["progress"] = _progress(row)
-    shown["output"] = row.output
+    shown["output"] = None if row.output is None else orjson.Fragment(row.output)
     shown["error"] = row.error
     shown["attempts"] = _attempts(row)
     shown["metrics"] = {

@@ -1,6 +1,11 @@
 """One suite, every runner: what a runner promises, whatever model it runs."""
 
+import atexit
 import dataclasses
+import importlib.util
+import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +22,17 @@ from tests.support.models import EXAMPLES
 from tests.support.pictures import circle
 from workers.runners.base import Runner
 from workers.runners.local import LoadFailed, LocalRunner
+from workers.runners.variants import EXPORT_PACKAGES
 
 HERE = Path(models.__file__)
+
+# torch.compile believes the flags of the processor, instead of compiling a file to try each.
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
+
+needs_onnx = pytest.mark.skipif(
+    any(importlib.util.find_spec(package) is None for package in EXPORT_PACKAGES),
+    reason="the extra `onnx` is not installed",
+)
 
 
 class QuietContext:
@@ -45,8 +59,15 @@ MODELS: dict[str, tuple[str, list[Any]]] = {
 TORCH = {"minilm", "classes", "picture"}
 
 
+# One folder for all of this module: an export is made once.
+EXPORTS = Path(tempfile.mkdtemp(prefix="headrace-exports-"))
+atexit.register(shutil.rmtree, EXPORTS, ignore_errors=True)
+
+
 def as_variant(variant: str) -> Callable[[str], Runner]:
-    return lambda source: LocalRunner.load(dataclasses.replace(spec_of(source), variant=variant), "cpu")
+    return lambda source: LocalRunner.load(
+        dataclasses.replace(spec_of(source), variant=variant), "cpu", EXPORTS
+    )
 
 
 # name → (how it is loaded, the models it is for). Not int8: its activations are scaled by the largest of
@@ -56,15 +77,20 @@ RUNNERS: dict[str, tuple[Callable[[str], Runner], set[str]]] = {
     "auto": (as_variant("auto"), set(MODELS)),
     "bf16": (as_variant("bf16"), {"minilm", "classes"}),
     "compile-bf16": (as_variant("compile-bf16"), {"classes"}),
+    "onnx": (as_variant("onnx"), {"classes"}),
 }
 # How far an item's numbers may be from those of the same item in other company.
-TOLERANCE = {"auto": 1e-5, "bf16": 1e-2, "compile-bf16": 1e-2}
+TOLERANCE = {"auto": 1e-5, "bf16": 1e-2, "compile-bf16": 1e-2, "onnx": 1e-5}
+
+
+def marks(runner: str, model: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.torch] * (model in TORCH) + [needs_onnx] * runner.startswith("onnx")
 
 
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param((runner, model), id=f"{runner}-{model}", marks=[pytest.mark.torch] * (model in TORCH))
+        pytest.param((runner, model), id=f"{runner}-{model}", marks=marks(runner, model))
         for runner, (_, models_) in RUNNERS.items()
         for model in MODELS
         if model in models_

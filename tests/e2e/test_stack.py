@@ -1,14 +1,14 @@
 """`headracectl up` as a user meets it: everything runs, what dies comes back, nothing stays behind."""
 
+import json
 import os
 import pwd
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import psutil
@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from app.embedded.state import StateDir
+from tests.support import stacks
 from tests.support.stacks import HEADRACECTL, RunningStack
 from tests.support.waiting import wait_until
 
@@ -29,12 +30,18 @@ SMALL = ("small:cpu.interactive,cpu.batch:1",)
 
 
 @pytest.fixture(scope="module")
-def shaken(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A stack whose processes get killed one after the other."""
-    from tests.support import stacks
+def rough(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """The stack behind `shaken`, in whatever state a test leaves it."""
+    with stacks.stack(tmp_path_factory.mktemp("shaken") / "state", start=False) as made:
+        yield made
 
-    with stacks.stack(tmp_path_factory.mktemp("shaken") / "state") as running:
-        yield running
+
+@pytest.fixture
+def shaken(rough: RunningStack) -> RunningStack:
+    """A running stack beside `stack`, to kill processes of and to stop; the next test finds it up again."""
+    if not rough.processes():
+        rough.up()
+    return rough
 
 
 def submit(stack: RunningStack, value: object) -> str:
@@ -61,7 +68,8 @@ def works(stack: RunningStack) -> str:
 
 
 def test_everything_runs_and_serves(stack: RunningStack) -> None:
-    states = {item["name"]: item["state"] for item in stack.processes()}
+    listed = json.loads(stack.headracectl("status", "--json").stdout)["processes"]
+    states = {item["name"]: item["state"] for item in listed}
     assert set(SUPERVISED) <= set(states)
     assert set(states.values()) == {"RUNNING"}
     assert "worker-interactive/child-1" in states
@@ -106,38 +114,47 @@ def test_no_child_outlives_a_killed_worker(shaken: RunningStack) -> None:
     shaken.wait_ready()
 
 
-def test_down_leaves_nothing_and_up_goes_on_with_the_data(make_stack: MakeStack) -> None:
-    stack = make_stack(workers=SMALL)
-    job = works(stack)
-    before = stack.env
-    stack.down()
-    assert stack.remains() == []
-    assert stack.processes() == []
-    stack.up(workers=SMALL)
-    assert stack.env == before
-    assert succeeded(stack, job)
+def test_a_killed_supervisor_leaves_nothing_in_the_way(shaken: RunningStack) -> None:
+    job = works(shaken)
+    before = {process.pid for process in shaken.remains()}
+    os.kill(int((shaken.state_dir / "supervisor.pid").read_text()), signal.SIGKILL)
+    shaken.up()
+    assert succeeded(shaken, job)
+    assert not before & {process.pid for process in shaken.remains()}
+    works(shaken)
+
+
+def test_stacks_run_side_by_side(stack: RunningStack, shaken: RunningStack) -> None:
+    assert not set(shaken.env.values()) & {stack.url, stack.database_url, stack.redis_url}
+    works(shaken)
     works(stack)
 
 
-def test_down_lets_everything_else_finish_before_the_servers(make_stack: MakeStack) -> None:
-    stack = make_stack(workers=SMALL)
-    stack.down()
-    log = (stack.state_dir / "logs" / "supervisord.log").read_text()
-    stopped = [line.split("stopped: ")[1] for line in log.splitlines() if "stopped: " in line]
+def test_down_leaves_nothing_and_up_goes_on_with_the_data(stack: RunningStack, shaken: RunningStack) -> None:
+    job = works(shaken)
+    before = shaken.env
+    shaken.down()
+    assert shaken.remains() == []
+    assert shaken.processes() == []
+    works(stack)  # which is none of its business
+    shaken.up()
+    assert shaken.env == before
+    assert succeeded(shaken, job)
+    works(shaken)
+
+
+def test_down_lets_everything_else_finish_before_the_servers(shaken: RunningStack) -> None:
+    log = shaken.state_dir / "logs" / "supervisord.log"
+    earlier = len(log.read_text())
+    shaken.down()
+    assert shaken.remains() == []
+    lines = log.read_text()[earlier:].splitlines()
+    stopped = [line.split("stopped: ")[1] for line in lines if "stopped: " in line]
     names = [line.split()[0] for line in stopped]
-    assert set(names[:6]) == {"api", "worker-small", "sender", "clerk", "scheduler", "flower"}
-    assert set(names[6:8]) == {"postgres", "valkey"}
+    services = len(SUPERVISED) - len(SERVERS)
+    assert set(names[:services]) == set(SUPERVISED) - set(SERVERS)
+    assert set(names[services : len(SUPERVISED)]) == set(SERVERS)
     assert all("SIGKILL" not in line for line in stopped)
-
-
-def test_a_killed_supervisor_leaves_nothing_in_the_way(make_stack: MakeStack) -> None:
-    stack = make_stack(workers=SMALL)
-    job = works(stack)
-    os.kill(int((stack.state_dir / "supervisor.pid").read_text()), signal.SIGKILL)
-    stack.up(workers=SMALL)
-    assert succeeded(stack, job)
-    stack.down()
-    assert stack.remains() == []
 
 
 def test_a_second_up_is_refused_and_changes_nothing(stack: RunningStack) -> None:
@@ -146,14 +163,6 @@ def test_a_second_up_is_refused_and_changes_nothing(stack: RunningStack) -> None
     assert done.returncode == 1
     assert "already runs" in done.stderr
     assert stack.processes() == before
-
-
-def test_stacks_run_side_by_side(stack: RunningStack, make_stack: MakeStack) -> None:
-    other = make_stack(workers=SMALL)
-    assert not set(other.env.values()) & {stack.url, stack.database_url, stack.redis_url}
-    works(other)
-    other.down()
-    works(stack)
 
 
 def test_in_the_foreground_it_stops_when_asked(make_stack: MakeStack) -> None:
@@ -204,7 +213,7 @@ def test_a_missing_server_is_one_clear_line(make_stack: MakeStack, name: str, ur
 def test_servers_of_the_user_are_used(make_stack: MakeStack, empty_database_url: str, redis_url: str) -> None:
     environ = {"HEADRACE_DATABASE_URL": empty_database_url, "HEADRACE_REDIS_URL": redis_url}
     stack = make_stack(environ=environ, workers=SMALL)
-    assert {"postgres", "valkey"}.isdisjoint(item["name"] for item in stack.processes())
+    assert {"postgres", "valkey"}.isdisjoint(item.name for item in stack.processes())
     works(stack)
 
 

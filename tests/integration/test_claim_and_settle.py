@@ -1,8 +1,10 @@
 """claim and settle: leases with epochs, fenced writes, retries, order."""
 
+import secrets
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
+import orjson
 import pytest
 
 from app.db import cancel, claim, conservation, upkeep, workers
@@ -69,7 +71,7 @@ def test_a_result_is_written_once_and_never_changed(queue: Queue) -> None:
     assert settle(queue.engine, worker, [succeeded(job, b'{"n":2}')]) == []
     assert settle(queue.engine, worker, [failed(job)]) == []
     row = queue.get(job_id)
-    assert (row.status, row.output) == ("succeeded", {"n": 1})
+    assert (row.status, orjson.loads(row.output)) == ("succeeded", {"n": 1})
     assert [attempt["outcome"] for attempt in row.attempts] == ["succeeded"]
 
 
@@ -84,7 +86,7 @@ def test_a_stale_epoch_writes_nothing_in_a_mixed_settle(queue: Queue) -> None:
     assert [row.id for row in settled] == [fresh_id]
     assert queue.get(stale_id).status == "running"
     settle(queue.engine, heir, [succeeded(again, b'"heir"')])
-    assert queue.get(stale_id).output == "heir"
+    assert queue.output(stale_id) == "heir"
 
 
 def test_a_retryable_error_waits_and_counts(queue: Queue) -> None:
@@ -133,7 +135,7 @@ def test_cancel_asks_a_running_job_and_settle_obeys(queue: Queue) -> None:
         queue.engine, worker, [succeeded(first, b'"too late"'), succeeded(second), Outcome(third, Canceled())]
     )
     assert [queue.get(job_id).status for job_id in ids] == ["canceled", "succeeded", "canceled"]
-    assert queue.get(ids[0]).output is None
+    assert queue.output(ids[0]) is None
 
 
 def test_cancel_never_changes_an_end(queue: Queue) -> None:
@@ -184,3 +186,19 @@ def test_a_worker_that_was_declared_dead_claims_nothing(queue: Queue) -> None:
 def test_an_expired_job_is_not_claimed(queue: Queue) -> None:
     queue.submit(queue_ttl_s=-1.0)
     assert queue.claim(queue.worker()) == []
+
+
+def test_a_claim_takes_no_more_bytes_than_asked_but_always_one_job(queue: Queue) -> None:
+    # Random, so that it is stored as large as it is.
+    ids = [queue.submit({"text": secrets.token_hex(20_000)}) for _ in range(4)]
+    worker, version_id = queue.worker(), queue.echo.id
+
+    def take(most_bytes: int) -> tuple[list[UUID], bool]:
+        claimed = claim.claim(
+            queue.engine, worker.id, version_id, Lane.INTERACTIVE, 32, 60, most_bytes=most_bytes
+        )
+        return [job.id for job in claimed.jobs], claimed.more
+
+    assert take(100_000) == (ids[:2], True)
+    assert take(1) == (ids[2:3], True)
+    assert take(100_000) == (ids[3:], False)

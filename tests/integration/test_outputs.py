@@ -89,10 +89,10 @@ def test_an_output_over_the_limit_is_a_file_and_the_job_names_it(
     at_the_limit, over = echoing(queue, INLINE), echoing(queue, INLINE + 1)
     mate = queue.submit({"n": 1})
     run(queue, child)
-    assert len(queue.get(at_the_limit).output["text"]) == INLINE - 11
-    assert queue.get(mate).output == {"n": 1}
+    assert len(queue.output(at_the_limit)["text"]) == INLINE - 11
+    assert queue.output(mate) == {"n": 1}
     (file,) = rows(queue)
-    assert queue.get(over).output == {
+    assert queue.output(over) == {
         "file_id": format_id("file", file.id),
         "size": INLINE + 1,
         "sha256": file.sha256.hex(),
@@ -109,7 +109,7 @@ def test_without_a_storage_it_stays_where_it_is(queue: Queue, child: Child) -> N
     child.outputs = Outputs(child.engine, NoStorage(), INLINE, 1_000_000, 1)
     job_id = echoing(queue, INLINE + 1)
     run(queue, child)
-    assert len(queue.get(job_id).output["text"]) == INLINE - 10
+    assert len(queue.output(job_id)["text"]) == INLINE - 10
 
 
 def test_an_output_that_no_file_may_be_as_large_as_fails(
@@ -176,7 +176,7 @@ def test_a_commit_that_was_not_heard_of_keeps_its_file(
     monkeypatch.setattr(pipeline, "SETTLE_RETRY_S", 0.01)
     run(queue, child)
     (file,) = rows(queue)
-    assert queue.get(job_id).output["file_id"] == format_id("file", file.id)
+    assert queue.output(job_id)["file_id"] == format_id("file", file.id)
     assert len(stored(storage)) == 1
 
 
@@ -244,7 +244,7 @@ def test_a_storage_that_stays_away_costs_an_attempt_and_delays_no_one(
 def test_erasing_a_job_erases_its_outputs_file(queue: Queue, child: Child, storage: FlakyStorage) -> None:
     first, other = echoing(queue, INLINE + 1), echoing(queue, INLINE + 2)
     run(queue, child)
-    kept = parse_id("file", queue.get(other).output["file_id"])
+    kept = parse_id("file", queue.output(other)["file_id"])
     for _ in range(2):
         erased = erase.erase(queue.engine, queue.tenant_id, first)
         assert erased is not None
@@ -260,7 +260,7 @@ def test_a_model_that_answers_with_a_files_name_does_not_own_it(
     run(queue, child)
     upload = files.store(queue.engine, storage, queue.tenant_id, "user_data", "mine.txt", [b"mine"])
     stubs: list[Any] = [
-        queue.get(large).output,
+        queue.output(large),
         {"file_id": format_id("file", upload.id), "size": 4, "sha256": ""},
         {"file_id": 7},
         {"file_id": None},
@@ -269,7 +269,7 @@ def test_a_model_that_answers_with_a_files_name_does_not_own_it(
     for stub in stubs:
         job_id = queue.submit(stub)
         run(queue, child)
-        assert queue.get(job_id).output == stub
+        assert queue.output(job_id) == stub
         assert erase.erase(queue.engine, queue.tenant_id, job_id) == erase.Erased()
     assert len(rows(queue)) == 2
     assert sql.get(queue.engine, queue.tenant_id, upload.id) is not None

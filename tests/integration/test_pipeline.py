@@ -4,6 +4,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 
+import orjson
 import pytest
 import redis
 from pydantic import SecretStr
@@ -43,7 +44,7 @@ def test_a_drain_empties_the_queue_in_batches_and_says_so(queue: Queue, child: C
     }
     for n, job_id in enumerate(ids):
         row = queue.get(job_id)
-        assert (row.status, row.output) == ("succeeded", {"n": n})
+        assert (row.status, orjson.loads(row.output)) == ("succeeded", {"n": n})
     assert not conservation.check(queue.engine).violations
 
 

@@ -140,5 +140,5 @@ def test_the_late_write_of_a_rescued_worker_changes_nothing(queue: Queue) -> Non
     assert settle(queue.engine, zombie, [succeeded(stale, b'"late"')]) == []
     settle(queue.engine, heir, [succeeded(fresh, b'"heir"')])
     assert settle(queue.engine, zombie, [succeeded(stale, b'"later"')]) == []
-    assert queue.get(job_id).output == "heir"
+    assert queue.output(job_id) == "heir"
     assert not conservation.check(queue.engine).violations

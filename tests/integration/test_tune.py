@@ -100,3 +100,17 @@ def test_unknown_variants_are_named(queue: Queue, headracectl: Headracectl) -> N
     refused = headracectl("tune", "echo", "--variants", "int2")
     assert refused.exit_code == 1
     assert "'int2' is none of bf16" in refused.output
+
+
+def test_children_and_threads_are_measured_and_the_best_are_named(
+    queue: Queue, headracectl: Headracectl
+) -> None:
+    registered(queue, "Classes")
+    done = headracectl("slots", "classes", "--cores", "2", "--rounds", "1", "--json")
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert [(each["children"], each["threads"]) for each in report["measured"]] == [(1, 2), (2, 1)]
+    assert report["chosen"] in report["measured"]
+    missing = headracectl("slots", "nobody")
+    assert missing.exit_code == 1
+    assert "there is no model nobody" in missing.output

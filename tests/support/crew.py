@@ -32,7 +32,7 @@ def make_child(database_url: str, redis_url: str, **changes: Any) -> Child:
     """A child as `Child.start` composes it, without a Celery worker around it."""
     queues = changes.pop("queues", ("cpu.interactive",))
     pid = changes.pop("pid", 1)
-    engine = make_engine(SecretStr(database_url), pool_size=3, lookups_only=True)
+    engine = make_engine(SecretStr(database_url), pool_size=4, lookups_only=True)
     parts: dict[str, Any] = {
         "engine": engine,
         "media": MediaStage(engine, NoStorage(), MediaPolicy(), MediaSettings()),

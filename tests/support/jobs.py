@@ -86,6 +86,11 @@ class Queue:
         assert row is not None
         return row
 
+    def output(self, job_id: UUID) -> Any:
+        """What the job's model gave, read from its JSON; None if nothing."""
+        text = self.get(job_id).output
+        return None if text is None else orjson.loads(text)
+
     def execute(self, statement: str, **parameters: Any) -> Any:
         """Plain SQL, to arrange what can't be arranged otherwise (an old heartbeat) and to look."""
         from sqlalchemy import text

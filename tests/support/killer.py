@@ -10,8 +10,6 @@ from typing import Self
 
 import redis
 
-from app.embedded.stack import Stack
-from app.embedded.state import StateDir
 from tests.support.stacks import RunningStack
 
 FLUSH = "FLUSHALL"
@@ -21,9 +19,8 @@ _LOOK_S = 0.02
 
 
 def pids(stack: RunningStack) -> dict[str, int]:
-    """The processes that run now, by name. Asks the supervisor itself: a command would take a second."""
-    found = Stack(StateDir(stack.state_dir)).processes()
-    return {item.name: item.pid for item in found if item.pid and item.state == "RUNNING"}
+    """The processes that run now, by name."""
+    return {item.name: item.pid for item in stack.processes() if item.pid and item.state == "RUNNING"}
 
 
 class Killer:

@@ -1,7 +1,6 @@
 """Whole stacks for tests, run as a user would: by `headracectl`, in processes of their own."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ import psutil
 import requests
 
 from app.embedded import leftovers
+from app.embedded.stack import Process, Stack
 from app.embedded.state import StateDir
 from tests.support.waiting import wait_until
 
@@ -84,16 +84,13 @@ class RunningStack:
     def flower_url(self) -> str:
         return self.env["HEADRACE_FLOWER_URL"]
 
-    def processes(self) -> list[dict[str, Any]]:
-        """What `headracectl status --json` lists: name, pid, state."""
-        done = self.headracectl("status", "--json")
-        assert done.returncode == 0, done.stderr
-        found: list[dict[str, Any]] = json.loads(done.stdout)["processes"]
-        return found
+    def processes(self) -> list[Process]:
+        """What `headracectl status` lists, without the start of a Python each time it is looked at."""
+        return Stack(StateDir(self.state_dir)).processes()
 
     def pid(self, name: str) -> int | None:
         """The process id of `name` now; None while it does not run."""
-        return next((item["pid"] for item in self.processes() if item["name"] == name), None)
+        return next((item.pid for item in self.processes() if item.name == name), None)
 
     def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> int:
         """Send a signal to the process `name` and return the process id it had."""
@@ -123,7 +120,7 @@ class RunningStack:
     def wait_ready(self, deadline_s: float = 60) -> None:
         """Wait until all processes run and the API can serve, as after a crash."""
         wait_until(
-            lambda: all(item["state"] == "RUNNING" for item in self.processes()),
+            lambda: all(item.state == "RUNNING" for item in self.processes()),
             deadline_s,
             "all processes to run",
         )

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from types import SimpleNamespace
 from typing import Any
 
 from pydantic import BaseModel
@@ -78,3 +79,53 @@ class BadExample(Classes):
 
     name = "bad-example"
     examples = ({"values": "none"},)
+
+
+class NoExamples(Classes):
+    """Says nothing of how its module is called."""
+
+    name = "no-examples"
+    examples = ()
+
+
+class OneSize(Classes):
+    """Gives its module one row at a time."""
+
+    name = "one-size"
+    max_batch_items = 1
+
+
+class TakesANumber(Classes):
+    """Its module takes something besides tensors."""
+
+    name = "takes-a-number"
+
+    def load(self, device: str) -> None:
+        super().load(device)
+        import torch
+
+        class Repeated(torch.nn.Sequential):
+            def forward(self, rows: Any, times: int = 1) -> Any:
+                return super().forward(rows) * times
+
+        network = Repeated(*self.network)
+        self.network = lambda rows: self.repeated(rows, 1)
+        self.repeated = network
+
+
+class ReturnsAnObject(Classes):
+    """Its module returns an object of its own."""
+
+    name = "returns-an-object"
+
+    def load(self, device: str) -> None:
+        super().load(device)
+        import torch
+
+        class Wrapped(torch.nn.Sequential):
+            def forward(self, rows: Any) -> Any:
+                return SimpleNamespace(scores=super().forward(rows))
+
+        wrapped = Wrapped(*self.network)
+        self.network = lambda rows: self.wrapped(rows).scores
+        self.wrapped = wrapped

@@ -52,10 +52,10 @@ def test_out_of_memory_halves_the_batch_and_is_remembered() -> None:
 def test_caps_outlive_the_runner_that_learned_them() -> None:
     learned = LearnedCaps()
     spec = spec_of(f"{Path(models.__file__)}:SmallDevice")
-    run(LocalRunner.load(spec, "cpu", learned), [1.0] * 8)
-    assert LocalRunner.load(spec, "cpu", learned).caps.items == 2
+    run(LocalRunner.load(spec, "cpu", learned=learned), [1.0] * 8)
+    assert LocalRunner.load(spec, "cpu", learned=learned).caps.items == 2
     other = spec_of(f"{Path(models.__file__)}:Double")
-    assert LocalRunner.load(other, "cpu", learned).caps.items == other.max_batch_items
+    assert LocalRunner.load(other, "cpu", learned=learned).caps.items == other.max_batch_items
 
 
 def test_one_input_that_eats_all_memory_makes_no_later_batch_smaller() -> None:

@@ -2,6 +2,7 @@
 
 import gc
 import time
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -14,7 +15,7 @@ from app.domain.planning import Caps
 from app.errors import JobError
 from app.intake.source import load_class, sha256_of, source_file
 from workers.runners import device as devices
-from workers.runners import variants
+from workers.runners import exports, variants
 from workers.runners.base import Ran
 from workers.runners.learned import LearnedCaps
 
@@ -47,11 +48,17 @@ class LocalRunner:
         self._device = device
 
     @classmethod
-    def load(cls, spec: ModelSpec, device: str, learned: LearnedCaps | None = None) -> "LocalRunner":
+    def load(
+        cls,
+        spec: ModelSpec,
+        device: str,
+        exports_dir: Path | None = None,
+        learned: LearnedCaps | None = None,
+    ) -> "LocalRunner":
         """Import the registered class, make sure that it is the code that was registered, load weights.
 
-        `learned` outlives the runner: it begins with the caps of the one before. Raises `LoadFailed`,
-        whatever the model's code raised.
+        Exports are kept in `exports_dir`, or in the user's cache. `learned` outlives the runner: it begins
+        with the caps of the one before. Raises `LoadFailed`, whatever the model's code raised.
         """
         try:
             model_class = load_class(spec.source)
@@ -59,8 +66,10 @@ class LocalRunner:
                 raise LoadFailed(f"{spec.source} is not the code that was registered as {spec.version}")
             model = model_class()
             model.load(device)
-            variants.apply(model, spec.variant, device)
             runner = cls(spec, model, device, learned)
+            folder = exports_dir or exports.default_folder()
+            exporting = variants.Exporting(runner.warm_up, spec.source_sha256, folder)
+            variants.apply(model, spec.variant, device, exporting)
             runner.warm_up()
         except LoadFailed:
             raise
@@ -78,10 +87,12 @@ class LocalRunner:
     def warm_up(self) -> None:
         """Run the model's examples, so that no job pays for what the first micro-batches cost.
 
-        Together and one alone: a compiled model has code of its own for a micro-batch of one.
+        Together and one alone: a compiled model has code of its own for a micro-batch of one. And the last
+        alone: an export has to see all that differs, and where one item is all that fits it sees no more.
         """
-        values = [self.read(example)[0] for example in self._model.examples][: self.caps.items]
-        for batch in (values, values[:1]):
+        values = [self.read(example)[0] for example in self._model.examples]
+        together = (values if len(values) > 1 else values * 2)[: self.caps.items]
+        for batch in (together, values[:1], values[-1:]):
             if batch:
                 failed = [
                     output for output in self.run(batch, Nobody()).outputs if not isinstance(output, bytes)

@@ -1,6 +1,7 @@
 """One variant in a process of its own, for `headracectl models tune`: a crash of it is a row in a table.
 
-It reads one JSON object a line and answers each with one: first `{spec, device, threads, inputs, items}`,
+It reads one JSON object a line and answers each with one: first `{spec, device, threads, inputs, items,
+exports_dir}`,
 answered with what loading cost and what the model says to the inputs; then `{}` for each round, answered with
 the seconds that all micro-batches took. Whatever models print goes to stderr.
 """
@@ -9,6 +10,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import IO, Any
 
 from app.domain.lanes import Device
@@ -27,9 +29,10 @@ def main() -> None:
     order = json.loads(sys.stdin.readline())
     devices.limit_threads(order["threads"], 1)
     spec = ModelSpec(**{**order["spec"], "device": Device(order["spec"]["device"])})
+    folder = Path(order["exports_dir"]) if order["exports_dir"] else None
     started = time.perf_counter()
     try:
-        runner = LocalRunner.load(spec, order["device"])
+        runner = LocalRunner.load(spec, order["device"], folder)
         load_s = time.perf_counter() - started
         values = [runner.read(value) for value in order["inputs"]]
         batches = _batches(values, runner, order["items"])

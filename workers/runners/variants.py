@@ -4,11 +4,17 @@ So a model needs no code for it: it calls `self.model(…)` as ever. What goes i
 out of it have the types they had: only how it is computed differs.
 """
 
+import importlib.util
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from app.domain.variants import Variant
+
+EXPORT_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+"""What the extra `onnx` installs."""
 
 BF16_CAPABILITY = 8
 """The CUDA compute capability from which on devices compute bf16 fast."""
@@ -16,6 +22,16 @@ BF16_CAPABILITY = 8
 
 class CannotApply(Exception):
     """This model can't be computed as this variant; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exporting:
+    """What an export needs besides the model."""
+
+    show: Callable[[], None]
+    """Runs the model's examples: how they call its modules says what an export has to take."""
+    source_sha256: str
+    folder: Path
 
 
 def resolve(variant: str, device: str) -> Variant:
@@ -35,9 +51,10 @@ def resolve(variant: str, device: str) -> Variant:
     return Variant.FP32
 
 
-def apply(model: Any, variant: str, device: str) -> Variant:
+def apply(model: Any, variant: str, device: str, exporting: Exporting | None = None) -> Variant:
     """Change the model's modules in place. Returns what `variant` means on this device.
 
+    Without `exporting` there are no variants of ONNX Runtime.
     Raises `CannotApply`. `auto` never does: a model without modules is then left as it is.
     """
     wanted = resolve(variant, device)
@@ -51,6 +68,9 @@ def apply(model: Any, variant: str, device: str) -> Variant:
             f"{type(model).__name__} keeps no torch.nn.Module in an attribute, so there is nothing to "
             f"compute as {wanted}: assign it in load(), as in self.model = …"
         )
+    if wanted in (Variant.ONNX, Variant.ONNX_INT8):
+        _export(model, modules, wanted, device, exporting)
+        return wanted
     for name, module in modules.items():
         if wanted is Variant.INT8:
             setattr(model, name, _quantized(module, device))
@@ -69,13 +89,14 @@ def modules_of(model: Any) -> dict[str, Any]:
 
 
 def size_of(model: Any) -> int:
-    """Bytes of the parameters and buffers of its modules, shared ones once."""
+    """Bytes of the parameters and buffers of its modules, shared ones once, and of exports."""
     tensors = {
         id(tensor): tensor.nbytes
         for module in modules_of(model).values()
         for tensor in [*module.parameters(), *module.buffers()]
     }
-    return sum(tensors.values())
+    files = sum(getattr(module, "nbytes", 0) for module in modules_of(model).values())
+    return sum(tensors.values()) + files
 
 
 def _use_bf16(module: Any, device: str) -> None:
@@ -112,6 +133,33 @@ def _in_fp32(value: Any) -> Any:
     if type(value) in (list, tuple):
         return type(value)(_in_fp32(part) for part in value)
     return value
+
+
+def _export(
+    model: Any, modules: dict[str, Any], wanted: Variant, device: str, exporting: Exporting | None
+) -> None:
+    if device != "cpu":
+        raise CannotApply(f"{wanted} runs on cpu only, not on {device}")
+    if missing := [package for package in EXPORT_PACKAGES if importlib.util.find_spec(package) is None]:
+        raise CannotApply(
+            f"{wanted} needs what is not installed here ({', '.join(missing)}): pip install 'headrace[onnx]'"
+        )
+    if exporting is None:
+        raise CannotApply(f"{wanted} is made of a registered version only")
+    from workers.runners import onnx
+
+    try:
+        done = onnx.exported(
+            modules,
+            exporting.show,
+            exporting.source_sha256,
+            exporting.folder,
+            int8=wanted is Variant.ONNX_INT8,
+        )
+    except onnx.Unsuitable as error:
+        raise CannotApply(f"{type(model).__name__} can't be computed as {wanted}: {error}") from error
+    for name, module in done.items():
+        setattr(model, name, module)
 
 
 def _compile(module: Any) -> None:

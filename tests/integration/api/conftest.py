@@ -113,6 +113,19 @@ def api(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Api]:
         yield api
 
 
+@pytest.fixture(scope="module")
+def module_api(
+    postgres_server: PostgresServer,
+    template_database: str,
+    valkey_server: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Api]:
+    """One application for the tests of a module that share a server. What others wrote is still there."""
+    storage = tmp_path_factory.mktemp("module") / "storage"
+    with postgres_server.database(template_database) as url, open_api(url, valkey_server, storage) as api:
+        yield api
+
+
 @pytest.fixture(scope="session")
 def reader(postgres_server: PostgresServer, template_database: str, valkey_server: str) -> Iterator[Api]:
     """One application for all tests that write nothing."""

@@ -42,6 +42,23 @@ def server(api: Api, tmp_path: Path) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def shared(module_api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The same for all tests that leave it running."""
+    with serve(module_api.settings, tmp_path_factory.mktemp("server"), HEADRACE_API_PROCESSES="1") as server:
+        yield server
+
+
+@pytest.fixture
+def emptied(module_api: Api, shared: Server) -> Api:
+    """The application of `shared`, without a file."""
+    for path in stored(module_api):
+        path.unlink()
+    module_api.queue.execute("WITH gone AS (DELETE FROM files) DELETE FROM stray_objects")
+    assert nothing_is_left(module_api)
+    return module_api
+
+
 def headers(api: Api, **more: str) -> dict[str, str]:
     return {
         "Authorization": f"Bearer {api.key}",
@@ -65,8 +82,8 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-def test_openais_client_works_as_it_is(api: Api, server: Server) -> None:
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=api.key, max_retries=0) as client:
+def test_openais_client_works_as_it_is(emptied: Api, shared: Server) -> None:
+    with openai.OpenAI(base_url=f"{shared.url}/v1", api_key=emptied.key, max_retries=0) as client:
         file = client.files.create(file=("in.jsonl", LINES), purpose="batch")
         assert (file.id[:5], file.object, file.filename) == ("file_", "file", "in.jsonl")
         assert (file.bytes, file.purpose, file.status) == (len(LINES), "batch", "processed")
@@ -92,44 +109,50 @@ def test_openais_client_works_as_it_is(api: Api, server: Server) -> None:
         assert refused.value.param == "purpose"
 
 
-def test_a_slow_upload_holds_up_nobody(api: Api, server: Server) -> None:
-    connection = begun(api, server)
+def test_a_slow_upload_holds_up_nobody(emptied: Api, shared: Server) -> None:
+    connection = begun(emptied, shared)
     body = PURPOSE + FILE + END
     connection.send(chunk(body[:100]))
-    wait_until(lambda: strays(api) == 1, 10, "the upload to begin")
+    wait_until(lambda: strays(emptied) == 1, 10, "the upload to begin")
     for _ in range(5):
-        assert requests.get(f"{server.url}/v1/files", headers=headers(api), timeout=3).json()["data"] == []
-    assert requests.post(f"{server.url}/v1/files", data=body, headers=headers(api), timeout=10).ok
+        assert (
+            requests.get(f"{shared.url}/v1/files", headers=headers(emptied), timeout=3).json()["data"] == []
+        )
+    assert requests.post(f"{shared.url}/v1/files", data=body, headers=headers(emptied), timeout=10).ok
     connection.send(chunk(body[100:]) + b"0\r\n\r\n")
     assert connection.getresponse().status == 200
     connection.close()
-    assert (rows(api), strays(api), len(stored(api))) == (2, 0, 2)
+    assert (rows(emptied), strays(emptied), len(stored(emptied))) == (2, 0, 2)
 
 
 @pytest.mark.parametrize("length", [None, 5_000_000], ids=["chunked", "with a length"])
-def test_a_client_that_goes_away_leaves_nothing(api: Api, server: Server, length: int | None) -> None:
-    connection = begun(api, server, length)
+def test_a_client_that_goes_away_leaves_nothing(emptied: Api, shared: Server, length: int | None) -> None:
+    connection = begun(emptied, shared, length)
     some = PURPOSE + HEAD + b"x" * 2_000_000
     connection.send(some if length else chunk(some))
-    wait_until(lambda: any(path.stat().st_size >= 1_000_000 for path in stored(api)), 10, "some to be stored")
+    wait_until(
+        lambda: any(path.stat().st_size >= 1_000_000 for path in stored(emptied)), 10, "some to be stored"
+    )
     assert connection.sock is not None
     connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     connection.close()
-    wait_until(lambda: nothing_is_left(api), 10, "all to be removed")
-    assert requests.get(f"{server.url}/livez", timeout=10).ok
+    wait_until(lambda: nothing_is_left(emptied), 10, "all to be removed")
+    assert requests.get(f"{shared.url}/livez", timeout=10).ok
 
 
-def test_a_server_that_is_killed_leaves_nothing_for_long(api: Api, server: Server) -> None:
-    connection = begun(api, server)
+def test_a_server_that_is_killed_leaves_nothing_for_long(emptied: Api, shared: Server) -> None:
+    connection = begun(emptied, shared)
     connection.send(chunk(PURPOSE + HEAD + b"x" * 2_000_000))
-    wait_until(lambda: any(path.stat().st_size >= 1_000_000 for path in stored(api)), 10, "some to be stored")
-    psutil.Process(server.process.pid).children()[0].kill()
+    wait_until(
+        lambda: any(path.stat().st_size >= 1_000_000 for path in stored(emptied)), 10, "some to be stored"
+    )
+    psutil.Process(shared.process.pid).children()[0].kill()
     connection.close()
-    wait_until(lambda: requests.get(f"{server.url}/livez", timeout=5).ok, 20, "the next process")
-    assert (rows(api), strays(api), len(stored(api))) == (0, 1, 1)
-    api.queue.execute("UPDATE stray_objects SET due_at = now()")
-    PruneFiles(api.queue.engine, storage_of(api)).run_once()
-    assert nothing_is_left(api)
+    wait_until(lambda: requests.get(f"{shared.url}/livez", timeout=5).ok, 20, "the next process")
+    assert (rows(emptied), strays(emptied), len(stored(emptied))) == (0, 1, 1)
+    emptied.queue.execute("UPDATE stray_objects SET due_at = now()")
+    PruneFiles(emptied.queue.engine, storage_of(emptied)).run_once()
+    assert nothing_is_left(emptied)
 
 
 def test_a_length_over_the_limit_is_refused_unread(api: Api, tmp_path: Path) -> None:
@@ -184,17 +207,16 @@ def test_a_large_file_needs_little_memory(api: Api, server: Server) -> None:
     assert (tail.status_code, tail.content) == (206, (piece + piece[:rest])[-5:])
 
 
-def test_a_reader_that_goes_away_or_is_slow_holds_up_nobody(api: Api, server: Server) -> None:
+def test_a_reader_that_goes_away_or_is_slow_holds_up_nobody(emptied: Api, shared: Server) -> None:
     body = PURPOSE + HEAD + b"x" * 30_000_000 + b"\r\n" + END
-    file = requests.post(f"{server.url}/v1/files", data=body, headers=headers(api), timeout=60).json()
-    request = (
-        f"GET /v1/files/{file['id']}/content HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.key}\r\n\r\n"
-    )
-    with socket.create_connection(("127.0.0.1", server.port), 20) as reader:
+    file = requests.post(f"{shared.url}/v1/files", data=body, headers=headers(emptied), timeout=60).json()
+    path = f"/v1/files/{file['id']}/content"
+    request = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {emptied.key}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", shared.port), 20) as reader:
         reader.sendall(request.encode())
         assert reader.recv(1000).startswith(b"HTTP/1.1 200")
-        assert requests.get(f"{server.url}/v1/files", headers=headers(api), timeout=3).ok
-    worker = psutil.Process(server.process.pid).children()[0]
+        assert requests.get(f"{shared.url}/v1/files", headers=headers(emptied), timeout=3).ok
+    worker = psutil.Process(shared.process.pid).children()[0]
     wait_until(
         lambda: not [one for one in worker.open_files() if one.path.endswith(file["id"][5:])],
         10,

@@ -1,14 +1,17 @@
 """The real server: gunicorn's processes, sockets and signals."""
 
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import orjson
+import psutil
 import pytest
 import requests
 
@@ -28,6 +31,18 @@ def server(api: Api, tmp_path: Path) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def shared(module_api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The same for all tests that leave it running: whatever one of them sends, the next is served."""
+    with serve(
+        module_api.settings,
+        tmp_path_factory.mktemp("server"),
+        HEADRACE_API_PROCESSES="1",
+        HEADRACE_API_MAX_BODY_BYTES="100000",
+    ) as server:
+        yield server
+
+
 def talk(server: Server, text: bytes) -> bytes:
     """Send these bytes and read until the server closes."""
     with socket.create_connection(("127.0.0.1", server.port), 20) as connection:
@@ -38,24 +53,24 @@ def talk(server: Server, text: bytes) -> bytes:
     return answer
 
 
-def test_a_request_that_waits_for_postgres_holds_up_nobody(api: Api, server: Server) -> None:
+def test_a_request_that_waits_for_postgres_holds_up_nobody(module_api: Api, shared: Server) -> None:
     """One process, one thread: this only works if the database driver yields."""
-    headers = {"Authorization": f"Bearer {api.key}", "Idempotency-Key": "k"}
-    with api.queue.engine.connect() as first, ThreadPoolExecutor(1) as pool:
+    headers = {"Authorization": f"Bearer {module_api.key}", "Idempotency-Key": "k"}
+    with module_api.queue.engine.connect() as first, ThreadPoolExecutor(1) as pool:
         transaction = first.execution_options(isolation_level="READ COMMITTED").begin()
         first.exec_driver_sql(
             "INSERT INTO idempotency_keys (tenant_id, endpoint, key, fingerprint, resource_id)"
             " VALUES (%s, 'jobs', 'k', ''::bytea, gen_random_uuid())",
-            (api.queue.tenant_id,),
+            (module_api.queue.tenant_id,),
         )
-        blocked = pool.submit(requests.post, f"{server.url}/v1/jobs", json=JOB, headers=headers, timeout=30)
+        blocked = pool.submit(requests.post, f"{shared.url}/v1/jobs", json=JOB, headers=headers, timeout=30)
         wait_until(
-            lambda: api.queue.execute("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"),
+            lambda: module_api.queue.execute("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"),
             10,
             "the lock",
         )
         for _ in range(5):
-            assert requests.get(f"{server.url}/v1/jobs", headers=headers, timeout=3).status_code == 200
+            assert requests.get(f"{shared.url}/v1/jobs", headers=headers, timeout=3).status_code == 200
         assert not blocked.done()
         transaction.rollback()
         assert blocked.result(20).status_code == 202
@@ -73,8 +88,8 @@ def test_a_request_that_waits_for_postgres_holds_up_nobody(api: Api, server: Ser
         (b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: x\r\n\r\n", 501),
     ],
 )
-def test_what_gunicorn_refuses_is_a_problem_too(server: Server, text: bytes, status: int) -> None:
-    head, _, body = talk(server, text).partition(b"\r\n\r\n")
+def test_what_gunicorn_refuses_is_a_problem_too(shared: Server, text: bytes, status: int) -> None:
+    head, _, body = talk(shared, text).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 %d" % status)
     assert b"application/problem+json" in head
     problem = orjson.loads(body)
@@ -82,36 +97,38 @@ def test_what_gunicorn_refuses_is_a_problem_too(server: Server, text: bytes, sta
     assert problem["request_id"].encode() in head
 
 
-def test_bodies_over_the_limit_by_length_and_by_chunks(api: Api, server: Server) -> None:
-    headers = {"Authorization": f"Bearer {api.key}", "Content-Type": "application/json"}
+def test_bodies_over_the_limit_by_length_and_by_chunks(module_api: Api, shared: Server) -> None:
+    headers = {"Authorization": f"Bearer {module_api.key}", "Content-Type": "application/json"}
     body = orjson.dumps({"model": "echo", "input": {"text": "x" * 200_000}})
+    written = module_api.jobs_written()
     pieces = (body[at : at + 1000] for at in range(0, len(body), 1000))
     with requests.Session() as session:
         for data in (body, pieces):
-            answer = session.post(f"{server.url}/v1/jobs", data=data, headers=headers, timeout=20)
+            answer = session.post(f"{shared.url}/v1/jobs", data=data, headers=headers, timeout=20)
             assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
             # The connection is in order: the next request on it is understood.
-            assert session.get(f"{server.url}/livez", timeout=20).json() == {"status": "ok"}
+            assert session.get(f"{shared.url}/livez", timeout=20).json() == {"status": "ok"}
         small = session.post(
-            f"{server.url}/v1/jobs", data=iter([orjson.dumps(JOB)]), headers=headers, timeout=20
+            f"{shared.url}/v1/jobs", data=iter([orjson.dumps(JOB)]), headers=headers, timeout=20
         )
         assert small.status_code == 202
-    assert api.jobs_written() == 1
+    assert module_api.jobs_written() == written + 1
 
 
-def test_a_body_that_breaks_off_or_lies_writes_nothing(api: Api, server: Server) -> None:
+def test_a_body_that_breaks_off_or_lies_writes_nothing(module_api: Api, shared: Server) -> None:
     head = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    head += f"Authorization: Bearer {api.key}\r\n".encode()
+    head += f"Authorization: Bearer {module_api.key}\r\n".encode()
     body = orjson.dumps(JOB)
-    with socket.create_connection(("127.0.0.1", server.port), 20) as connection:
+    written = module_api.jobs_written()
+    with socket.create_connection(("127.0.0.1", shared.port), 20) as connection:
         connection.sendall(head + b"Content-Length: 500\r\n\r\n" + body)
         connection.shutdown(socket.SHUT_WR)
         assert connection.recv(65_536)[9:12] in (b"400", b"")
-    answer = talk(server, head + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n" + body + b"\r\n0\r\n\r\n")
+    answer = talk(shared, head + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n" + body + b"\r\n0\r\n\r\n")
     assert answer[9:12] == b"400"
     assert b"application/problem+json" in answer
-    assert requests.get(f"{server.url}/livez", timeout=20).ok
-    assert api.jobs_written() == 0
+    assert requests.get(f"{shared.url}/livez", timeout=20).ok
+    assert module_api.jobs_written() == written
 
 
 def test_told_to_end_it_answers_what_it_holds_and_ends_at_once(api: Api, server: Server) -> None:
@@ -133,6 +150,37 @@ def test_told_to_end_it_answers_what_it_holds_and_ends_at_once(api: Api, server:
     assert server.process.wait(20) == 0
     assert time.monotonic() - began < 8
     assert "Traceback" not in server.log.read_text()
+
+
+def test_a_reload_under_load_refuses_and_loses_nothing(api: Api, tmp_path: Path) -> None:
+    """Kept connections whose clients never pause, and new ones: all are answered while processes change."""
+    headers = {"Authorization": f"Bearer {api.key}"}
+    over = threading.Event()
+    with serve(api.settings, tmp_path, HEADRACE_API_PROCESSES="2") as server, ThreadPoolExecutor(8) as pool:
+        master = psutil.Process(server.process.pid)
+
+        def submit(keep: bool) -> list[str]:
+            made = []
+            with requests.Session() as session:
+                while not over.is_set():
+                    post = session.post if keep else requests.post
+                    answer = post(f"{server.url}/v1/jobs", json=JOB, headers=headers, timeout=30)
+                    assert answer.status_code == 202, answer.text
+                    made.append(answer.json()["id"])
+            return made
+
+        clients = [pool.submit(submit, keep) for keep in (True, False) * 4]
+        try:
+            for _ in range(2):
+                before = set(master.children())
+                server.process.send_signal(signal.SIGHUP)
+                wait_until(lambda old=before: not old & set(master.children()), 30, "the old ones' end")
+                wait_until(lambda: len(master.children()) == 2, 30, "the new ones")
+            requests.get(f"{server.url}/livez", timeout=30)
+        finally:
+            over.set()
+        made = [job_id for client in clients for job_id in client.result(30)]
+    assert len(set(made)) == len(made) == api.jobs_written() > 0
 
 
 def test_metrics_are_those_of_all_processes(api: Api, tmp_path: Path) -> None:
