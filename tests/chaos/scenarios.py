@@ -36,6 +36,8 @@ class Scenario:
     bound_s: float
     """Most seconds of recovery, at the 99th percentile."""
     play: Callable[[Fault], None]
+    short: bool = True
+    """Whether `make test` plays it, too: not if another one that it plays is nearly the same."""
 
 
 SCENARIOS: list[Scenario] = []
@@ -44,11 +46,13 @@ _AFTER_KILL_S, _AFTER_REDIS_S, _AFTER_POSTGRES_S = 45, 60, 30
 _NO_LOSS = "No job is lost or doubled, and every end is told of"
 
 
-def scenario(fault: str, *, bound_s: float = _AFTER_KILL_S, promise: str = _NO_LOSS) -> Callable[..., None]:
+def scenario(
+    fault: str, *, bound_s: float = _AFTER_KILL_S, promise: str = _NO_LOSS, short: bool = True
+) -> Callable[..., None]:
     """Put a function among the scenarios, under its own name."""
 
     def add(play: Callable[[Fault], None]) -> None:
-        SCENARIOS.append(Scenario(play.__name__, fault, promise, bound_s, play))
+        SCENARIOS.append(Scenario(play.__name__, fault, promise, bound_s, play, short))
 
     return add
 
@@ -110,7 +114,7 @@ def api_before_bell(fault: Fault) -> None:
 # Workers, scheduler, sender
 
 
-@scenario("Worker's child killed -9 in the middle of a micro-batch")
+@scenario("Worker's child killed -9 in the middle of a micro-batch", short=False)
 def child_killed(fault: Fault) -> None:
     with fault.load(make_input=slow):
         fault.at(10, 40)
@@ -195,7 +199,7 @@ def _while_busy(fault: Fault) -> None:
 LONG_AWAY_S = 120.0
 
 
-@scenario("Redis killed -9; it forgets everything", bound_s=_AFTER_REDIS_S)
+@scenario("Redis killed -9; it forgets everything", bound_s=_AFTER_REDIS_S, short=False)
 def redis_killed(fault: Fault) -> None:
     with fault.load():
         fault.at(10, 40)
@@ -253,7 +257,7 @@ def redis_flushed(fault: Fault) -> None:
         fault.over()
 
 
-@scenario("CLIENT PAUSE for 1.5 s, twice", bound_s=_AFTER_REDIS_S)
+@scenario("CLIENT PAUSE for 1.5 s, twice", bound_s=_AFTER_REDIS_S, short=False)
 def redis_paused(fault: Fault) -> None:
     with fault.load():
         for least in (10, 30):
@@ -359,7 +363,7 @@ def _gone(pid: int) -> bool:
     promise="Claims take no longer",
 )
 def idle_reader(fault: Fault) -> None:
-    count = 3000 if fault.field.long else 1200
+    count = 3000 if fault.field.long else 600
     with psycopg.connect(fault.field.stack.database_url) as reader:
         reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         reader.execute("SELECT count(*) FROM jobs")
