@@ -32,6 +32,9 @@ Bytes = Annotated[int, Field(gt=0)]
 
 ENCRYPTION_KEY_BYTES = 32
 
+SPOT_MICRO_BATCH_S = 10.0
+"""What is lost at most with a machine that vanishes, and less than any cloud's notice."""
+
 _MAPPED_IPV4 = IPv6Network("::ffff:0:0/96")
 
 
@@ -138,6 +141,16 @@ class Worker(_Group):
         "Celery, in seconds. It leaves at once when another model needs its slot.",
     )
     heartbeat_s: Seconds = Field(5.0, description="Seconds between two heartbeats of a child.")
+    micro_batch_s: Seconds | None = Field(
+        None,
+        description="Seconds that a micro-batch may take, 99 times in 100: that much is lost with a machine. "
+        "10 on spot machines if absent, and else only the job's own time limit counts.",
+    )
+    drain_s: Seconds = Field(
+        25.0,
+        description="Seconds from a SIGTERM until whoever sent it kills the worker, as "
+        "`terminationGracePeriodSeconds`: what can't end in time is given back before.",
+    )
     lease_ttl_s: Seconds = Field(
         30.0, description="Seconds without a heartbeat after which a child's leases may be taken back."
     )
@@ -164,6 +177,51 @@ class Worker(_Group):
         "there is a storage.",
     )
 
+    @property
+    def longest_s(self) -> float | None:
+        """What a micro-batch may take, if anything says so."""
+        if self.micro_batch_s is None and self.purchase == "spot":
+            return SPOT_MICRO_BATCH_S
+        return self.micro_batch_s
+
+
+class Spot(_Group):
+    """The spot agent: how a worker hears that its machine will be taken away."""
+
+    provider: Literal["none", "aws", "gcp", "azure", "kubernetes", "local"] = Field(
+        "none",
+        description="Whose notices are listened for. `kubernetes` sends a SIGTERM and needs no listening; "
+        "`local` reads a file, for development.",
+    )
+    metadata_url: str = Field(
+        "http://169.254.169.254",
+        pattern=r"^https?://[^/?#\s]+$",
+        description="The cloud's metadata server, as seen from the machine.",
+    )
+    poll_s: Seconds = Field(2.0, le=30, description="Seconds between two looks for a notice.")
+    timeout_s: Seconds = Field(1.0, le=10, description="Seconds that the metadata server has for an answer.")
+    rebalance: Literal["ignore", "cordon"] = Field(
+        "ignore",
+        description="What AWS's rebalance recommendation does. `cordon`: the worker claims nothing more, and "
+        "stays until the machine goes.",
+    )
+    acknowledge: bool = Field(
+        False,
+        description="Whether Azure is told, once this worker has left, that it need not wait any longer. For "
+        "machines with one worker only.",
+    )
+    local_file: Path | None = Field(
+        None,
+        description="With `local`: as long as this file exists, there is a notice. It may hold "
+        '`{"left_s": 20, "pools": ["batch"]}`.',
+    )
+
+    @model_validator(mode="after")
+    def _local_has_a_file(self) -> Self:
+        if self.provider == "local" and self.local_file is None:
+            raise ValueError("HEADRACE_SPOT_PROVIDER=local needs HEADRACE_SPOT_LOCAL_FILE")
+        return self
+
 
 class Sender(_Group):
     """The process that delivers webhooks."""
@@ -182,11 +240,11 @@ class Sender(_Group):
     )
     max_answer_bytes: Bytes = Field(65_536, description="Bytes of an answer that are read. None is kept.")
     nice: int = Field(
-        10,
+        0,
         ge=0,
         le=19,
-        description="How far the sender stands back for others on the same cores, as the command `nice` does "
-        "it: jobs and requests come first.",
+        description="How far the sender stands back further for others on the same cores, as the command "
+        "`nice` does it. Webhooks come later for it.",
     )
 
 
@@ -295,6 +353,7 @@ class Settings(_Group):
     )
     api: Api = Api()
     worker: Worker = Worker()
+    spot: Spot = Spot()
     sender: Sender = Sender()
     files: Files = Files()
     batches: Batches = Batches()
@@ -318,6 +377,7 @@ _NOT_SETTINGS = {"URL", "API_KEY", "FLOWER_URL", "STATE_DIR"}
 _GROUPS = {
     "API": Api,
     "WORKER": Worker,
+    "SPOT": Spot,
     "SENDER": Sender,
     "FILES": Files,
     "BATCHES": Batches,

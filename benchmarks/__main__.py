@@ -43,6 +43,7 @@ LONG: dict[str, dict[str, Any]] = {
     "single_jobs": {"seconds": 60.0},
     "queue_sql": {"long": 1_000_000, "rounds": 100},
     "preloaded": {"count": 200_000},
+    "bystanders": {"count": 600, "rounds": 24},
 }
 """What the long form of a subject is run with."""
 

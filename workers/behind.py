@@ -28,6 +28,11 @@ class Behind:
         if doing is not None:
             doing.result()
 
+    def wait(self, seconds: float) -> None:
+        """For another thread: wait until what is being done now has ended, whatever came of it."""
+        if (doing := self._doing) is not None:
+            wait([doing], timeout=seconds)
+
     def rest(self) -> None:
         """As `join`, whatever was raised."""
         if self._doing is not None:

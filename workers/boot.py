@@ -1,9 +1,11 @@
 """A Celery worker of ours: prefork, everything heavy made in the child, after the fork.
 
-Its parent holds no connection and no thread that a fork could break; a child is a `Member`.
+Its parent holds no connection that a fork could break, and no thread but the spot agent's, which takes no
+lock that a child needs; a child is a `Member`.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
@@ -20,6 +22,8 @@ from workers.heartbeat import Background
 from workers.presence import Slot
 from workers.runners.learned import LearnedCaps
 from workers.siblings import Siblings
+from workers.spot.agent import Agent
+from workers.spot.providers import choose
 
 
 class Member(Protocol):
@@ -62,11 +66,16 @@ class Worker(Generic[Kind]):
         # What the parent knows and its children inherit by the fork.
         self._name = program
         self._children = 1
+        self._parent = 0
+        self._consumer: Any = None
+        self._agent: Agent | None = None
         self._member: Kind | None = None
         self._background: Background | None = None
         signals.setup_logging.connect(self._configure_logging, weak=False)
         signals.celeryd_init.connect(self._check_services, weak=False)
+        signals.worker_ready.connect(self._note_ready, weak=False)
         signals.worker_shutting_down.connect(self._enter_drain, weak=False)
+        signals.worker_shutdown.connect(self._stop_agent, weak=False)
         signals.worker_process_init.connect(self._start_child, weak=False)
         signals.worker_process_shutdown.connect(self._stop_child, weak=False)
 
@@ -81,6 +90,7 @@ class Worker(Generic[Kind]):
     def _check_services(self, sender: Any = None, options: dict[str, Any] | None = None, **_: Any) -> None:
         """In the parent, before anything is forked: missing services are one clear line, no traceback."""
         self._name = str(sender or self._program)
+        self._parent = os.getpid()
         self._children = int((options or {}).get("concurrency") or 1)
         engine = make_engine(self._settings.database_url)
         try:
@@ -90,10 +100,49 @@ class Worker(Generic[Kind]):
             sys.exit(f"headrace {self._program}: {error}")
         finally:
             engine.dispose()
+        logs.configure(self._settings)
+        self._start_agent()
+
+    def _start_agent(self) -> None:
+        spot = self._settings.spot
+        if (provider := choose(self._settings)) is not None:
+            self._agent = Agent(
+                provider,
+                self._flag,
+                self._end,
+                self._hear_no_more,
+                cordons=spot.rebalance == "cordon",
+                poll_s=spot.poll_s,
+            )
+            self._agent.start()
+
+    def _end(self) -> bool:
+        """End this worker as whoever runs it would. Not before Celery can be asked to."""
+        if self._consumer is None:
+            return False
+        self._flag.by_ourselves()
+        os.kill(self._parent, signal.SIGTERM)
+        return True
+
+    def _hear_no_more(self) -> bool:
+        """Leave all bells to others, while this worker stays without claiming anything."""
+        if self._consumer is None:
+            return False
+        for queue in list(self.app.amqp.queues.consume_from):
+            # In Celery's own thread, at its next turn.
+            self._consumer.call_soon(self._consumer.cancel_task_queue, queue)
+        return True
+
+    def _note_ready(self, sender: Any = None, **_: Any) -> None:
+        self._consumer = sender
+
+    def _stop_agent(self, **_: Any) -> None:
+        if self._agent is not None:
+            self._agent.stop()
 
     def _enter_drain(self, **_: Any) -> None:
-        # In the parent: the children see it at their next border.
-        self._flag.set()
+        # In the parent, in a handler of a Unix signal: the children see it in a moment.
+        self._flag.terminated(self._settings.worker.drain_s)
 
     def _start_child(self, **_: Any) -> None:
         from billiard import process
@@ -107,6 +156,7 @@ class Worker(Generic[Kind]):
             flag=self._flag,
             siblings=self._siblings,
             learned=self._learned,
+            parent=self._parent,
         )
         self._member, self._background = self._make(self._settings, slot)
         self._background.start()

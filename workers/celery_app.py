@@ -11,6 +11,7 @@ from workers import watchdog
 from workers.boot import Worker, read_settings
 from workers.child import Child
 from workers.heartbeat import Background
+from workers.leaving import Leaving
 from workers.pipeline import drain_all
 from workers.presence import Slot
 from workers.runners import memory
@@ -26,7 +27,7 @@ def _make(settings: Settings, slot: Slot) -> tuple[Child, Background]:
         holding = threading.Event()
         threading.Thread(target=child.preload, args=[holding], name="preload", daemon=True).start()
         holding.wait()
-    return child, Background(child, child.ringer, work, settings.worker.heartbeat_s)
+    return child, Background(child, child.ringer, work, settings.worker.heartbeat_s, Leaving(child).step)
 
 
 worker = Worker("worker", read_settings("worker"), "workers.tasks", _make)

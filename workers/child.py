@@ -21,6 +21,7 @@ from app.storage import Storage
 from workers.ahead import Ahead
 from workers.behind import Behind
 from workers.drainflag import DrainFlag
+from workers.held import Held
 from workers.lease import Lease
 from workers.media.stage import MediaStage
 from workers.notify import Notifier
@@ -55,8 +56,10 @@ class Child(Presence):
         children: int = 1,
         siblings: Siblings | None = None,
         clock: Callable[[], float] = time.monotonic,
+        end_worker: Callable[[], object] = lambda: None,
     ) -> None:
-        super().__init__(engine, identity, flag, runners.status, Lease(settings.lease_ttl_s, clock))
+        lease = Lease(settings.lease_ttl_s, clock)
+        super().__init__(engine, identity, flag, runners.status, end_worker, lease)
         self.engine = engine
         self.ringer = ringer
         self.notifier = notifier
@@ -66,6 +69,7 @@ class Child(Presence):
         self.settings = settings
         self.clock = clock
         self.behind = Behind()
+        self.held = Held(clock)
         self.ahead = Ahead(identity.device.startswith("cuda"))
         self.children = children
         self._slot = slot
@@ -92,7 +96,9 @@ class Child(Presence):
             ringer=Ringer(settings.redis_url),
             notifier=Notifier(settings.redis_url),
             runners=RunnerCache(
-                lambda spec: LocalRunner.load(spec, device, settings.worker.exports_dir, slot.learned),
+                lambda spec: LocalRunner.load(
+                    spec, device, settings.worker.exports_dir, settings.worker.longest_s, slot.learned
+                ),
                 settings.worker.memory_budget_mb,
             ),
             media=MediaStage(engine, storage, policy, settings.media),
@@ -110,6 +116,7 @@ class Child(Presence):
             slot=slot.number,
             children=slot.children,
             siblings=slot.siblings,
+            end_worker=slot.end_worker,
         )
 
     def version(self, version_id: int) -> ModelVersion | None:

@@ -15,6 +15,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
 from types import SimpleNamespace
@@ -38,6 +39,8 @@ _KEEPALIVE_S = 2.0
 
 # aiohttp tries n refusing addresses n(n+1)/2 times; nobody shall have a thousand ports knocked at.
 _MOST_ADDRESSES = 6
+
+_URLS_KNOWN = 1_000
 
 _DNS_TIMEOUT_S = 2.0
 _DNS_TRIES = 2
@@ -79,6 +82,8 @@ class Egress:
 
     def __init__(self, policy: EgressPolicy, *, resolve: Resolve | None = None) -> None:
         self._policy = policy
+        # Of the text alone, so what was allowed stays allowed; what is refused is judged anew each time.
+        self._checked = lru_cache(_URLS_KNOWN)(self._check)
         self._dns: Dns | None = None
         if resolve is None:
             resolve = self._dns = Dns(search=bool(policy.allow_networks))
@@ -167,6 +172,10 @@ class Egress:
         said = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         return Answer(answer.status, asyncio.get_running_loop().time() - started, content_type=said or None)
 
+    def _check(self, url: str) -> URL:
+        self._policy.check_url(url)
+        return URL(url, encoded=True)
+
     async def _ask(
         self,
         method: str,
@@ -177,9 +186,9 @@ class Egress:
         deadline_s: float,
     ) -> aiohttp.ClientResponse:
         try:
-            self._policy.check_url(url)
+            checked = self._checked(url)
             async with asyncio.timeout(deadline_s):
-                return await self._request(method, URL(url, encoded=True), headers, body, read)
+                return await self._request(method, checked, headers, body, read)
         except (Refused, TimeoutError, aiohttp.ClientError, OSError) as error:
             # Without its cause: that has names, addresses and the peer's words in it.
             raise EgressError(_kind(error)) from None

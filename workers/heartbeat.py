@@ -1,4 +1,4 @@
-"""The two threads of a worker process: one says "still here", one keeps working when Redis is away."""
+"""The threads of a worker process: one says "still here", one works while Redis is away, one leaves."""
 
 import threading
 from collections.abc import Callable
@@ -13,25 +13,35 @@ log = structlog.get_logger()
 
 POLL_S = 1.0
 RETRY_S = 1.0
+LOOK_S = 0.2
+"""How soon a child notices that its worker is draining."""
 
 
 class Background:
-    """Starts and stops both threads. They end with the process: neither holds anything that must be saved.
+    """Starts and stops the threads. They end with the process: none holds anything that must be saved.
 
-    `work` does what the bells would have asked for.
+    `work` does what the bells would have asked for. `leave` is called again and again while the worker is
+    draining; as long as nobody says more, it tells the row in `workers`.
     """
 
     def __init__(
-        self, presence: Presence, ringer: Ringer, work: Callable[[], object], heartbeat_s: float
+        self,
+        presence: Presence,
+        ringer: Ringer,
+        work: Callable[[], object],
+        heartbeat_s: float,
+        leave: Callable[[], object] | None = None,
     ) -> None:
         self._presence = presence
         self._ringer = ringer
         self._work = work
         self._heartbeat_s = heartbeat_s
+        self._leave = leave or presence.tell_draining
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._beat, name="heartbeat", daemon=True),
             threading.Thread(target=self._lifeline, name="lifeline", daemon=True),
+            threading.Thread(target=self._leaving, name="leaving", daemon=True),
         ]
 
     def start(self) -> None:
@@ -67,3 +77,16 @@ class Background:
                 log.warning("lifeline.missed", reason=str(error))
             except Exception:
                 log.exception("lifeline.failed")
+
+    def _leaving(self) -> None:
+        """Once the worker is draining, see to it that it ends in time."""
+        while not self._stop.wait(LOOK_S):
+            if not self._presence.draining():
+                continue
+            try:
+                self._leave()
+            except Unavailable as error:
+                log.warning("drain.waits", reason=str(error))
+                self._stop.wait(POLL_S)
+            except Exception:
+                log.exception("drain.failed")

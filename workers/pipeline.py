@@ -38,6 +38,7 @@ from app.domain.stages import (
 from app.domain.states import Reason
 from app.domain.window import Window, window_for
 from app.errors import Unavailable
+from app.observability import metrics
 from workers.batch import batch
 from workers.child import Child
 from workers.claim import claim
@@ -50,6 +51,11 @@ from workers.settle import settle
 from workers.watchdog import guarded
 
 SETTLE_RETRY_S = 0.5
+
+DEAR_S = 1.0
+"""What took this long on a machine that may vanish is settled before anything else runs: that costs next to
+nothing, and else two such micro-batches could be lost at once.
+"""
 
 
 @dataclass
@@ -87,6 +93,7 @@ def drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
         child.abandon()
         raise
     finally:
+        child.held.clear()
         child.works(False)
 
 
@@ -129,6 +136,7 @@ def _drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
                 # These may have been the last ones of a batch.
                 child.ringer.ring(BatchBell())
             return report
+        child.held.claimed(bell, claimed.jobs)
         if claimed.more:
             child.ringer.ring(bell)
         if any(job.told for job in claimed.jobs):
@@ -151,7 +159,7 @@ def _window(child: Child, runner: Runner, lane: Lane, ahead_s: float = 0.0) -> W
 
 
 def _claim_ahead(
-    child: Child, version: ModelVersion, lane: Lane, runner: Runner, running: MicroBatch, until: float
+    child: Child, version: ModelVersion, bell: Doorbell, runner: Runner, running: MicroBatch, until: float
 ) -> None:
     """Begin to claim the next window while the last micro-batch of this one runs: not if an idle sibling
     could run it, nor if the slice ends first. What is fetched for a model is fetched with nothing in hand.
@@ -162,8 +170,14 @@ def _claim_ahead(
     running_s = costs.cost().of(len(running.jobs), running.padded_units)
     if child.clock() + running_s >= until or child.media.finder(version) is not None:
         return
-    window, worker = _window(child, runner, lane, ahead_s=running_s), child.identity
-    child.ahead.start(lambda: claim(child.engine, worker, version, lane, window, in_hand=False))
+    window, worker = _window(child, runner, bell.lane, ahead_s=running_s), child.identity
+
+    def claim_next() -> Claimed:
+        claimed = claim(child.engine, worker, version, bell.lane, window, in_hand=False)
+        child.held.claimed(bell, claimed.jobs)
+        return claimed
+
+    child.ahead.start(claim_next)
 
 
 def _claimed_ahead(child: Child, version: ModelVersion) -> Claimed | None:
@@ -236,13 +250,17 @@ def _work_off(
             _release(child, [prepared.job for later in micro_batches[index:] for prepared in later.jobs], why)
             return
         began = time.perf_counter()
-        micro_batch = planned if marked else _marked(child, planned)
+        micro_batch = child.held.start(planned, _expected_s(runner, planned))
+        if micro_batch is not None and not marked:
+            micro_batch = _marked(child, micro_batch)
         if micro_batch is None:
             continue
         if more and planned is micro_batches[-1]:
-            _claim_ahead(child, version, bell.lane, runner, micro_batch, until)
+            _claim_ahead(child, version, bell, runner, micro_batch, until)
         outcomes = infer(micro_batch, runner, _running(child, micro_batch))
-        if more or planned is not micro_batches[-1]:
+        child.held.done()
+        dear = child.settings.purchase == "spot" and time.perf_counter() - began > DEAR_S
+        if not dear and (more or planned is not micro_batches[-1]):
             finish_behind(child, outcomes)
             learn(micro_batch, runner, outcomes, time.perf_counter() - began)
         else:
@@ -252,9 +270,17 @@ def _work_off(
         report.batches.append(len(outcomes))
 
 
+def _expected_s(runner: Runner, planned: MicroBatch) -> float | None:
+    if not runner.costs.known:
+        return None
+    return runner.costs.cost().of(len(planned.jobs), planned.padded_units)
+
+
 def _release(child: Child, jobs: Sequence[ClaimedJob], why: str) -> None:
     """Give back what was not begun, without a charge."""
     released = Released(Reason.PREEMPTED if why == "draining" else Reason.WAITING_FOR_WORKER)
+    if why == "draining":
+        metrics.DRAIN_RELEASED_JOBS.labels("unstarted").inc(len(jobs))
     finish(child, [Outcome(job, released) for job in jobs])
 
 
@@ -293,6 +319,7 @@ def _finish(child: Child, outcomes: Sequence[Outcome]) -> Sequence[SettledJob]:
     Results are dear, and a restart of Postgres takes seconds: keep trying for most of a lease's life.
     Trying again is safe, since a settle that was committed without our hearing of it removes no lease twice.
     """
+    child.held.forget(outcome.job for outcome in outcomes)
     patience = child.clock() + child.settings.lease_ttl_s * 0.8
     while True:
         try:

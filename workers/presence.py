@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -12,8 +13,10 @@ from uuid import UUID
 
 from app.db import workers
 from app.db.engine import Engine
+from app.domain.draining import DrainCause
 from app.domain.ids import new_uuid
 from app.domain.stages import WorkerIdentity
+from app.observability import metrics
 from app.settings import Worker as WorkerSettings
 from workers.drainflag import DrainFlag
 from workers.lease import Lease
@@ -32,6 +35,14 @@ class Slot:
     flag: DrainFlag
     siblings: Siblings
     learned: LearnedCaps
+    parent: int = 0
+    """The worker's own process; 0: none that is to be told to end."""
+
+    def end_worker(self) -> None:
+        """Ask the parent to end, as whoever runs it would: its children finish as they are told to."""
+        if self.parent and os.getppid() == self.parent:
+            self.flag.by_ourselves()
+            os.kill(self.parent, signal.SIGTERM)
 
     def identity(self, settings: WorkerSettings, device: str) -> WorkerIdentity:
         """Who the process in this slot is, from now on."""
@@ -56,6 +67,7 @@ class Presence:
         identity: WorkerIdentity,
         flag: DrainFlag,
         status: Callable[[], dict[str, Any]] = dict,
+        end_worker: Callable[[], object] = lambda: None,
         lease: Lease | None = None,
     ) -> None:
         self.identity = identity
@@ -65,7 +77,9 @@ class Presence:
         self._engine = engine
         self._flag = flag
         self._status = status
-        self._told_to_drain = False
+        self._end_worker = end_worker
+        self._told: tuple[UUID, DrainCause | None] | None = None
+        self._counted = False
         self._announcing = threading.Lock()
         self._announced = False
         self._former: UUID | None = None
@@ -112,24 +126,55 @@ class Presence:
         self.ensure_announced()
         identity = self.identity
         sent_at = self.lease.now()
-        state = workers.heartbeat(self._engine, identity.id, self._status())
-        self._told_to_drain = state == "draining"
-        if state is not None and self.identity.id == identity.id:
+        seen = workers.heartbeat(self._engine, identity.id, self._status())
+        if seen is not None and self.identity.id == identity.id:
             self.lease.renew(sent_at)
-        if state is None:
+        if seen is not None and seen.state == "draining" and not self._flag.is_set():
+            # An operator said so. The whole worker leaves: its parent would replace a child that left alone.
+            if self._flag.enter(DrainCause.OPERATOR, seen.left_s):
+                self._end_worker()
+        elif seen is None:
             with self.busy:
                 if self.identity.id == identity.id:
                     self.abandon()
             self.ensure_announced()
 
     def draining(self) -> bool:
-        """Whether to stop claiming: the worker is shutting down, or an operator said so."""
-        return self._flag.is_set() or self._told_to_drain
+        """Whether to stop claiming: whatever the cause, it is one state."""
+        return self._flag.is_set()
+
+    def drain_cause(self) -> DrainCause | None:
+        """Why this worker is draining; None if it is not."""
+        return self._flag.cause
+
+    def time_left_s(self) -> float | None:
+        """Seconds until the machine goes; None if that is not known."""
+        return self._flag.left_s()
+
+    def is_busy(self) -> bool:
+        """Whether somebody works under this identity now."""
+        return self.busy.locked()
+
+    def tell_draining(self) -> None:
+        """Have the row say that this process is draining, why and until when. Raises `Unavailable`."""
+        with self._announcing:
+            told = (self.identity.id, self._flag.cause)
+            if self._announced and told != self._told and told[1] is not None:
+                workers.drain(self._engine, told[0], told[1], self._flag.left_s())
+                self._count_drain()
+                self._told = told
+
+    def _count_drain(self) -> None:
+        cause = self._flag.cause
+        if cause is not None and not self._counted:
+            self._counted = True
+            metrics.DRAIN_CHILDREN.labels(cause).inc()
 
     def leave(self) -> None:
         """A clean goodbye: whatever is still leased may be taken at once."""
         if self._announced:
-            workers.stop(self._engine, self.identity.id)
+            workers.stop(self._engine, self.identity.id, self._flag.cause)
+            self._count_drain()
 
 
 def host_identity() -> str:

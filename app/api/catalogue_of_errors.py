@@ -45,6 +45,7 @@ _CODES = (
     ErrorCode("missing_scope", 403, "Not allowed", "The key lacks the scope that this needs."),
     ErrorCode("not_found", 404, "Not found", "Nothing is served at this path."),
     ErrorCode("job_not_found", 404, "No such job", "There is no job with this id, or it is not yours."),
+    ErrorCode("worker_not_found", 404, "No such worker", "There is no worker process with this id."),
     ErrorCode("model_not_found", 404, "No such model", "No model is registered by this name and version."),
     ErrorCode(
         "endpoint_not_found",

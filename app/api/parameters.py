@@ -10,6 +10,9 @@ from app.intake.file_request import MAX_FILES, Order, Purpose
 from app.intake.query import DEFAULT_LIMIT, MAX_LIMIT
 
 JOB_ID = Parameter("job_id", "path", "The job's id.", {"type": "string", "pattern": "^job_[0-9a-f]{32}$"})
+WORKER_ID = Parameter(
+    "worker_id", "path", "The worker process's id.", {"type": "string", "pattern": "^worker_[0-9a-f]{32}$"}
+)
 ENDPOINT_ID = Parameter(
     "endpoint_id", "path", "The webhook endpoint's id.", {"type": "string", "pattern": "^whk_[0-9a-f]{32}$"}
 )

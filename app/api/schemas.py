@@ -262,6 +262,10 @@ class Worker(_Shape):
     device: str
     queues: list[str]
     state: Literal["ready", "draining", "stopped", "dead"]
+    drain_cause: Literal["sigterm", "notice", "cordon", "operator"] | None = Field(
+        description="Why it claims nothing any more."
+    )
+    drain_until: datetime | None = Field(description="When it has to be gone, if that is known.")
     model: str | None = Field(description="`name@version` of the micro-batch it runs now.")
     batch_size: int
     models: dict[str, Any] = Field(description="What it has loaded, and what it could not load.")

@@ -15,16 +15,18 @@ from app.embedded.state import StateDir
 from app.errors import HeadraceError, SettingsError
 from app.settings import Settings, load
 
+state_dir_option = click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The stack to work on, unless HEADRACE_* variables name servers. "
+    "Default: $HEADRACE_STATE_DIR, else ./.headrace.",
+)
+
 
 def operator_command(command: Callable[..., None]) -> Callable[..., None]:
     """Adds `--state-dir` and passes `settings` first; our errors become one clear line and exit code 1."""
 
-    @click.option(
-        "--state-dir",
-        type=click.Path(path_type=Path, file_okay=False),
-        help="The stack to work on, unless HEADRACE_* variables name servers. "
-        "Default: $HEADRACE_STATE_DIR, else ./.headrace.",
-    )
+    @state_dir_option
     @functools.wraps(command)
     def run(state_dir: Path | None, **options: Any) -> None:
         try:

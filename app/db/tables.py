@@ -379,6 +379,8 @@ workers = Table(
     Column("queues", ARRAY(Text), nullable=False),
     Column("state", Text, nullable=False),
     Column("cause", Text),
+    Column("drain_cause", Text),
+    _moment("drain_until", null=True),
     _moment("started_at", default=True),
     _moment("heartbeat_at", default=True),
     Column("batch", ARRAY(UUID), nullable=False, server_default="{}"),

@@ -6,7 +6,7 @@ Urgency comes first: a priority is planned and run before the next one. Suspects
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from app.domain.cost import Cost
@@ -14,6 +14,10 @@ from app.domain.stages import MicroBatch, PreparedJob
 
 PATIENCE = 0.5
 """The share of its time limit that a micro-batch may be predicted to take."""
+SURE = 0.7
+"""The share of `Caps.seconds` that it may be predicted to take, so that 99 of 100 stay below all of it."""
+PROBE = 8
+"""Items of a micro-batch that may take so many seconds, as long as no time can be predicted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,8 @@ class Caps:
     items: int
     units: int | None = None
     """Counting padding. A single job that is larger runs alone."""
+    seconds: float | None = None
+    """How long one may take, 99 times in 100. A single job that takes longer runs alone."""
 
     def __post_init__(self) -> None:
         if self.items < 1:
@@ -31,9 +37,25 @@ class Caps:
     def half_of(self, items: int, padded_units: int) -> "Caps":
         """The caps after a micro-batch of this size was too much. They never grow."""
         units = max(1, padded_units // 2)
-        return Caps(
-            min(self.items, max(1, items // 2)), units if self.units is None else min(self.units, units)
+        return replace(
+            self,
+            items=min(self.items, max(1, items // 2)),
+            units=units if self.units is None else min(self.units, units),
         )
+
+    def within(self, cost: Cost | None, mean_units: float) -> "Caps":
+        """These caps in items of `mean_units`, so that a micro-batch is over in time. `cost` is in true
+        seconds; None as long as nothing is known.
+        """
+        if self.seconds is None:
+            return self
+        if cost is None:
+            return replace(self, items=min(self.items, PROBE))
+        each = cost.per_unit * mean_units + cost.per_item
+        left = SURE * self.seconds - cost.fixed
+        if each * self.items <= left:
+            return self
+        return replace(self, items=max(1, int(left / each)) if each else 1)
 
 
 def plan(jobs: Sequence[PreparedJob], cost: Cost, caps: Caps, *, timed: bool = True) -> list[MicroBatch]:
@@ -45,12 +67,14 @@ def plan(jobs: Sequence[PreparedJob], cost: Cost, caps: Caps, *, timed: bool = T
     Suspects (jobs with a `batch_cap`) have company of their own kind only and run last, so that a poison
     input takes nobody with it.
     """
+    if not timed:
+        caps = caps.within(None, 1.0)
     free = [(place, job) for place, job in enumerate(jobs) if job.job.batch_cap is None]
     planned: list[MicroBatch] = []
     for _, group in groupby(sorted(free, key=_priority), key=_priority):
         # Stable: of equal lengths, those that waited longest are together.
         window = sorted(group, key=_units)
-        patience = PATIENCE * min(job.job.execution_timeout_s for _, job in window) if timed else None
+        patience = _patience(window, caps) if timed else None
         parts = [window[a:b] for a, b in cheapest([job.units for _, job in window], cost, caps, patience)]
         parts.sort(key=_longest_wait)
         planned += [MicroBatch(tuple(job for _, job in part)) for part in parts]
@@ -92,6 +116,11 @@ def cheapest(
         runs.append((border[b], b))
         b = border[b]
     return runs[::-1]
+
+
+def _patience(window: "list[_Placed]", caps: Caps) -> float:
+    patience = PATIENCE * min(job.job.execution_timeout_s for _, job in window)
+    return patience if caps.seconds is None else min(patience, SURE * caps.seconds)
 
 
 def _room(width: int, cost: Cost, caps: Caps, patience: float | None) -> int:

@@ -47,6 +47,7 @@ def window_for(
     While somebody is idle, work is shared down to the smallest micro-batch that is worth its fixed cost.
     With all busy, the backlog is the batch, and it is shared only where one would end long before another.
     """
+    caps = caps.within(cost, mean_units)
     room = caps.items
     if caps.units is not None:
         room = max(1, min(room, int(caps.units / mean_units)))

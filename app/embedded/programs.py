@@ -17,6 +17,8 @@ FLOWER_USER = "headrace"
 _CELERY = (sys.executable, "-m", "celery", "-A", "workers.celery_app")
 _SENDER = (sys.executable, "-m", "celery", "-A", "workers.webhooks.celery_app")
 _CLERK = (sys.executable, "-m", "celery", "-A", "workers.bulk.celery_app")
+_STOP_WAIT_S = 20
+"""Seconds that a worker has from a SIGTERM to its end."""
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
@@ -90,8 +92,12 @@ def _celery_worker(celery: tuple[str, ...], spec: Worker, environment: dict[str,
     command = [*celery, "worker", "-n", f"{spec.name}@%h", "-Q", ",".join(spec.queues)]
     command += ["-c", str(spec.slots), "-E", "--loglevel", "INFO"]
     command += ["--without-mingle", "--without-gossip"]
-    environment = {"HEADRACE_WORKER_POOL": spec.name, **environment}
-    return Program(spec.process, command, environment, stop_wait_s=20)
+    environment = {
+        "HEADRACE_WORKER_POOL": spec.name,
+        "HEADRACE_WORKER_DRAIN_S": str(_STOP_WAIT_S),
+        **environment,
+    }
+    return Program(spec.process, command, environment, stop_wait_s=_STOP_WAIT_S)
 
 
 def scheduler() -> Program:

@@ -113,6 +113,12 @@ BATCHES_OPEN = Gauge(
     ["status"],
     multiprocess_mode="mostrecent",
 )
+DRAIN_CHILDREN = Counter("headrace_drain_children", "Children that began to leave, by cause.", ["cause"])
+DRAIN_RELEASED_JOBS = Counter(
+    "headrace_drain_released_jobs",
+    "Jobs that leaving children gave back: `unstarted`, or `abandoned` while they ran.",
+    ["kind"],
+)
 RESCUE_JOBS = Counter("headrace_rescue_jobs", "Jobs taken back from dead workers, by outcome.", ["outcome"])
 QUEUE_JOBS = Gauge(
     "headrace_queue_jobs",

@@ -15,6 +15,7 @@ from sqlalchemy import event
 
 from app.db import batch_items, batch_work, conservation
 from app.db.files import object_key
+from app.domain.draining import DrainCause
 from app.errors import Unavailable
 from tests.support.bulk import ENDED, Bulk, line
 from workers.bulk.clerk import Clerk
@@ -168,7 +169,7 @@ def test_a_bug_in_one_batch_is_no_harm_to_the_others(bulk: Bulk, monkeypatch: py
 
 def test_a_clerk_that_is_to_stop_leaves_a_long_file_to_the_next(bulk: Bulk) -> None:
     batch_id = bulk.create([line(n) for n in range(5)])
-    bulk.clerk._flag.set()
+    bulk.clerk._flag.enter(DrainCause.SIGTERM)
     assert bulk.clerk.bookkeep().ended == "draining"
     lease = bulk.claim()
     bulk.clerk._get_on(lease)

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from app.db import files as sql
 from app.db import keys, rescue
+from app.domain.draining import DrainCause
 from app.domain.egress import EgressPolicy
 from app.domain.ids import format_id
 from app.domain.lanes import Lane
@@ -353,7 +354,7 @@ def test_a_child_that_dies_while_it_fetches_makes_no_job_a_suspect(
     rescue.rescue(queue.engine, child.identity.id, 3)
     assert queue.execute("SELECT crashes, batch_cap FROM job_ready") == [(0, None)]
     assert attempts(queue) == [("lost", None)]
-    child._flag.set()
+    child._flag.enter(DrainCause.SIGTERM)
     working.join(10)
     assert not working.is_alive()
 
@@ -371,7 +372,7 @@ def test_a_draining_child_gives_up_fetching_and_charges_nothing(
     working = threading.Thread(target=run, args=(child, weigh))
     working.start()
     wait_until(lambda: queue.get(job_id).status == "running", 10, "the claim")
-    child._flag.set()
+    child._flag.enter(DrainCause.SIGTERM)
     working.join(10)
     assert not working.is_alive()
     row = queue.get(job_id)

@@ -2,11 +2,13 @@
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
 from app.db import conservation, rescue
+from app.domain.draining import DrainCause
 from app.domain.lanes import Lane
 from app.domain.model import ModelVersion
 from app.errors import Unavailable
@@ -146,7 +148,7 @@ def test_results_that_can_not_be_written_end_the_drain(
 def test_a_drain_that_must_end_gives_the_rest_back_and_keeps_what_was_done(
     watched: Watched, child: Child
 ) -> None:
-    watched.around("infer", 0, child._flag.set)
+    watched.around("infer", 0, partial(child._flag.enter, DrainCause.SIGTERM))
     assert drain(child, watched.version, Lane.INTERACTIVE).ended == "draining"
     assert watched.statuses() == ["succeeded"] * 4 + ["queued"] * 4
     assert watched.queue.execute("SELECT DISTINCT attempt, crashes FROM job_ready") == [(0, 0)]

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from app.broker.channels import WAKE_CHANNEL, decode_ids
 from app.broker.ring import Ringer, doorbell_for
 from app.db import cancel, conservation, rescue, upkeep
+from app.domain.draining import DrainCause
 from app.domain.lanes import Lane
 from app.domain.retry import RetryPolicy
 from app.errors import Unavailable
@@ -115,7 +116,7 @@ def test_a_model_that_does_not_load_fails_its_jobs_after_their_retries(queue: Qu
 
 def test_a_draining_child_takes_nothing_and_passes_the_bell_on(queue: Queue, child: Child) -> None:
     job_id = queue.submit()
-    child._flag.set()
+    child._flag.enter(DrainCause.SIGTERM)
     assert drain(child, queue.echo, Lane.INTERACTIVE).ended == "draining"
     assert queue.get(job_id).status == "queued"
     assert child.ringer.waiting("cpu.interactive") == 1

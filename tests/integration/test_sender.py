@@ -18,6 +18,7 @@ from app.broker.ring import Ringer
 from app.db import deliveries, delivery_log, endpoints, erase
 from app.db.engine import make_engine
 from app.domain.delivery import DELAYS_S
+from app.domain.draining import DrainCause
 from app.domain.ids import format_id, new_uuid
 from app.domain.sealing import Keyring
 from app.domain.signature import new_secret
@@ -636,7 +637,7 @@ def test_leaving_lets_what_is_under_way_end(
     slice_ = threading.Thread(target=sender.deliver)
     slice_.start()
     hooks.wait_for(2)
-    flag.set()
+    flag.enter(DrainCause.SIGTERM)
     let_go.set()
     slice_.join(10)
     assert not slice_.is_alive()
@@ -649,7 +650,7 @@ def test_a_draining_sender_claims_nothing_and_leaves_the_bell(
     outbox: Outbox, hooks: Receiver, make_sender: Callable[..., Sender]
 ) -> None:
     flag = DrainFlag()
-    flag.set()
+    flag.enter(DrainCause.SIGTERM)
     outbox.finish(webhook=hooks.url(), webhook_events=("completed",))
     sender = make_sender(flag=flag)
     assert sender.deliver().ended == "draining"
@@ -686,6 +687,33 @@ def test_while_receivers_hang_postgres_is_hardly_asked(
     assert make_sender(settings=settings.model_copy(update=changes)).deliver().ended == "slice"
     assert claims[0] == 8
     assert len(claims) <= 4, "every 50 ms would be 18"
+
+
+def test_what_ends_while_one_hangs_is_written_together(
+    outbox: Outbox,
+    settings: Settings,
+    hooks: Receiver,
+    make_sender: Callable[..., Sender],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def never(_: Received) -> web.Response:
+        await asyncio.Event().wait()
+        return web.Response()
+
+    written: list[int] = []
+    settle = deliveries.settle
+
+    def counted(engine: Any, tries: Any, now: Any = None) -> deliveries.Settled:
+        written.append(len(tries))
+        return settle(engine, tries, now)
+
+    monkeypatch.setattr(deliveries, "settle", counted)
+    hooks.answers["/never"] = never
+    outbox.finish(1, webhook=hooks.url("/never"), webhook_events=("completed",))
+    outbox.finish(8, webhook=hooks.url(), webhook_events=("completed",))
+    changes = {"sender": settings.sender.model_copy(update={"deadline_s": 0.5})}
+    assert make_sender(settings=settings.model_copy(update=changes)).deliver().delivered == 8
+    assert written == [8, 1]
 
 
 def test_many_are_under_way_at_a_time(

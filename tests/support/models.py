@@ -1,6 +1,7 @@
 """Models that tests run, and where the shipped ones are."""
 
 import hashlib
+import threading
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -199,3 +200,29 @@ class Weigh(Model):
             filename=first.filename,
             pad="x" * value.pad,
         )
+
+
+class Gated(_Base):
+    """Says when it runs, and answers only when it may."""
+
+    name = "gated"
+    max_batch_items = 4
+    running = threading.Event()
+    gate = threading.Event()
+
+    @classmethod
+    def reset(cls) -> None:
+        cls.running.clear()
+        cls.gate.clear()
+
+    def predict(self, values: list[Number]) -> list[Number]:
+        self._here().running.set()
+        assert self._here().gate.wait(30)
+        return values
+
+    @staticmethod
+    def _here() -> "type[Gated]":
+        """The class that tests hold: a model's source is loaded as a module of its own."""
+        from tests.support import models
+
+        return models.Gated

@@ -1,5 +1,6 @@
 """Planning micro-batches, by property and against brute force."""
 
+import random
 from itertools import combinations
 from uuid import UUID
 
@@ -7,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain.cost import Cost
-from app.domain.lanes import Priority
+from app.domain.cost import Cost, CostModel
+from app.domain.lanes import Lane, Priority
 from app.domain.planning import PATIENCE, Caps, cheapest, plan
 from app.domain.retry import RetryPolicy
 from app.domain.stages import ClaimedJob, PreparedJob
+from app.domain.window import window_for
 
 PLAIN = Cost(fixed=1.0, per_unit=0.1, per_item=0.0)
 
@@ -138,3 +140,38 @@ def test_padding_counts_against_the_unit_cap() -> None:
 def test_a_nonsensical_cap_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         Caps(0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    fixed=st.floats(0.01, 2.0),
+    per_item=st.floats(0.001, 1.0),
+    spread=st.sampled_from([1, 50]),
+    noise=st.floats(0, 0.12),
+)
+def test_where_micro_batches_shall_be_short_99_of_100_are(
+    seed: int, fixed: float, per_item: float, spread: int, noise: float
+) -> None:
+    """By measured speed: nothing is known at first, and what is learned is learned from these."""
+    chance = random.Random(seed)
+    costs = CostModel()
+    limits = Caps(512, None, 10.0)
+    took: list[float] = []
+    for _ in range(60):
+        known = costs.cost() if costs.known else None
+        window = window_for(Lane.BATCH, known, costs.mean_units, limits)
+        jobs = [prepared(number, chance.randint(1, spread), limit_s=600.0) for number in range(window.most)]
+        for batch in plan(jobs, costs.cost(), limits, timed=costs.known):
+            size, units = len(batch.jobs), batch.padded_units
+            seconds = (fixed + per_item * units / spread) * chance.lognormvariate(0, noise)
+            costs.observe(size, units, seconds)
+            if size > 1:
+                took.append(seconds)
+    assert sum(seconds > 10 for seconds in took) <= max(1, len(took) / 100)
+
+
+def test_before_any_speed_is_known_short_micro_batches_are_small() -> None:
+    jobs = [prepared(number, 1) for number in range(64)]
+    assert {len(batch.jobs) for batch in plan(jobs, PLAIN, Caps(64, None, 10.0), timed=False)} == {8}
+    assert Caps(64, None, 10.0).half_of(64, 64).seconds == 10.0

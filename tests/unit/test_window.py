@@ -43,7 +43,12 @@ def test_while_a_sibling_is_idle_even_little_is_shared() -> None:
     st.sampled_from(Lane),
     st.one_of(st.none(), st.builds(Cost, *[st.floats(0, 100)] * 3)),
     st.floats(1, 1e5),
-    st.builds(Caps, st.integers(1, 2000), st.one_of(st.none(), st.integers(1, 10**6))),
+    st.builds(
+        Caps,
+        st.integers(1, 2000),
+        st.one_of(st.none(), st.integers(1, 10**6)),
+        st.one_of(st.none(), st.floats(0.1, 100)),
+    ),
     st.integers(0, 3),
 )
 def test_any_cost_gives_a_window_that_can_be_claimed(

@@ -70,8 +70,9 @@ class Clerk(Presence):
         settings: Settings,
         flag: DrainFlag,
         clock: Callable[[], float] = time.monotonic,
+        end_worker: Callable[[], object] = lambda: None,
     ) -> None:
-        super().__init__(engine, identity, flag)
+        super().__init__(engine, identity, flag, end_worker=end_worker)
         self.engine = engine
         self.ringer = ringer
         self._clock = clock
@@ -108,6 +109,7 @@ class Clerk(Presence):
             identity=slot.identity(settings.worker, "none"),
             settings=settings,
             flag=slot.flag,
+            end_worker=slot.end_worker,
         )
 
     def bookkeep(self) -> BookReport:

@@ -2,6 +2,7 @@
 
 import mmap
 import struct
+from dataclasses import replace
 from hashlib import blake2b
 
 from app.domain.model import ModelSpec
@@ -26,7 +27,7 @@ class LearnedCaps:
         found, items, units = _ENTRY.unpack_from(self._page, place * _ENTRY.size)
         if found != _key(spec):
             return caps
-        return Caps(min(caps.items, items), caps.units if units == _NO_CAP else units)
+        return replace(caps, items=min(caps.items, items), units=caps.units if units == _NO_CAP else units)
 
     def half(self, spec: ModelSpec, caps: Caps, items: int, padded_units: int) -> Caps:
         """The caps after a micro-batch of this size was too much, for this child and those to come."""

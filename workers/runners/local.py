@@ -38,11 +38,16 @@ class LocalRunner:
     """See `Runner`. Checks what the model returns: one output per input, each valid, each JSON."""
 
     def __init__(
-        self, spec: ModelSpec, model: Model, device: str, learned: LearnedCaps | None = None
+        self,
+        spec: ModelSpec,
+        model: Model,
+        device: str,
+        longest_s: float | None = None,
+        learned: LearnedCaps | None = None,
     ) -> None:
         self.spec = spec
         self._learned = learned or LearnedCaps()
-        self.caps = self._learned.of(spec, Caps(spec.max_batch_items, spec.max_batch_units))
+        self.caps = self._learned.of(spec, Caps(spec.max_batch_items, spec.max_batch_units, longest_s))
         self.costs = CostModel()
         self._model = model
         self._device = device
@@ -53,9 +58,11 @@ class LocalRunner:
         spec: ModelSpec,
         device: str,
         exports_dir: Path | None = None,
+        longest_s: float | None = None,
         learned: LearnedCaps | None = None,
     ) -> "LocalRunner":
         """Import the registered class, make sure that it is the code that was registered, load weights.
+        `longest_s`: see `Caps.seconds`.
 
         Exports are kept in `exports_dir`, or in the user's cache. `learned` outlives the runner: it begins
         with the caps of the one before. Raises `LoadFailed`, whatever the model's code raised.
@@ -66,7 +73,7 @@ class LocalRunner:
                 raise LoadFailed(f"{spec.source} is not the code that was registered as {spec.version}")
             model = model_class()
             model.load(device)
-            runner = cls(spec, model, device, learned)
+            runner = cls(spec, model, device, longest_s, learned)
             folder = exports_dir or exports.default_folder()
             exporting = variants.Exporting(runner.warm_up, spec.source_sha256, folder)
             variants.apply(model, spec.variant, device, exporting)

@@ -26,6 +26,7 @@ from app.db import batches, deliveries, endpoints, jobs
 from app.db.deliveries import Claimed, ClaimedDelivery, SettledTry
 from app.db.engine import Engine, make_engine
 from app.domain.delivery import DeliveryStatus
+from app.domain.draining import GOODBYE_S
 from app.domain.egress import EgressPolicy
 from app.domain.sealing import CannotOpen, Keyring
 from app.domain.signature import new_secret
@@ -43,11 +44,15 @@ from workers.webhooks.receivers import Receivers
 
 log = logs.get_logger()
 
-NEWS_S = 0.1
+NEWS_S = 0.2
 """How soon a bell is heard by a sender that is awake. What ended meanwhile is claimed together."""
 
 QUIET_S = 1.0
 """How long nothing is claimed while receivers hang and no bell rings: retries that come due wait for it."""
+
+GATHER_S = 0.1
+GATHER = 64
+"""While any is under way, tries that ended wait this long, for so many, to be written together."""
 
 SETTLE_RETRY_S = 0.5
 
@@ -83,8 +88,9 @@ class Sender(Presence):
         now: Callable[[], datetime] | None = None,
         jitter: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
+        end_worker: Callable[[], object] = lambda: None,
     ) -> None:
-        super().__init__(engine, identity, flag)
+        super().__init__(engine, identity, flag, end_worker=end_worker)
         self.engine = engine
         self.ringer = ringer
         self._settings = settings
@@ -120,6 +126,9 @@ class Sender(Presence):
         # A socket for each delivery under way, and for some seconds after it. The usual 1,024 are too few.
         resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
         os.nice(settings.sender.nice)
+        # Who wakes up under this policy waits for its turn: a model that runs is not cut short for a bell.
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         return cls(
             engine=make_engine(
                 settings.database_url,
@@ -131,6 +140,7 @@ class Sender(Presence):
             identity=slot.identity(settings.worker, "none"),
             settings=settings,
             flag=slot.flag,
+            end_worker=slot.end_worker,
         )
 
     def deliver(self) -> DeliveryReport:
@@ -324,13 +334,15 @@ class Sender(Presence):
             self._report.failed += 1
 
     def _end(self, tries: Sequence[SettledTry]) -> None:
-        """Write these soon: whatever ends while others are being written goes with the next statement."""
+        """Write these soon: whatever ends within `GATHER_S`, or while others are written, goes with them."""
         self._ended += tries
+        self._news.set()
         if self._settling is None or self._settling.done():
             self._settling = asyncio.create_task(self._settle())
 
     async def _settle(self) -> None:
         while self._ended:
+            await self._gather()
             tries, self._ended = self._ended, []
             if not await self._write(tries):
                 # Nobody else takes what is leased to a live sender: under a new identity it is sent again.
@@ -340,6 +352,10 @@ class Sender(Presence):
                 self._under_way.pop(tried.id, None)
             metrics.WEBHOOK_UNDER_WAY.set(len(self._under_way))
             self._news.set()
+
+    async def _gather(self) -> None:
+        """Until all that is under way has ended, `GATHER` have, or `GATHER_S` passed."""
+        await self._wait_for_news(lambda: not self._sending or len(self._ended) >= GATHER, GATHER_S)
 
     async def _write(self, tries: list[SettledTry]) -> bool:
         patience = self._clock() + self._settings.worker.lease_ttl_s * 0.8
@@ -363,10 +379,10 @@ class Sender(Presence):
             if endpoints.disable(self.engine, endpoint_id, reason, webhook_view.endpoint, now):
                 log.warning("webhook.endpoint_disabled", endpoint=str(endpoint_id), reason=reason)
 
-    async def _wait_for_news(self, come: Callable[[], bool]) -> None:
-        """Until `come` holds, or `NEWS_S` passed."""
+    async def _wait_for_news(self, come: Callable[[], bool], seconds: float = NEWS_S) -> None:
+        """Until `come` holds, or `seconds` passed."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(NEWS_S):
+            async with asyncio.timeout(seconds):
                 while not come():
                     self._news.clear()
                     await self._news.wait()
@@ -394,10 +410,15 @@ class Sender(Presence):
         return not await self._in_thread(self.ringer.leave_off, BELL)
 
     async def _finish(self) -> None:
-        """Let what is under way end; what has not by its deadline is given back, and costs no try."""
+        """Let what is under way end; what has not by its deadline, or soon before the machine goes, is given
+        back, and costs no try.
+        """
         tasks = [task for task in self._under_way.values() if task is not None]
         if tasks:
-            await asyncio.wait(tasks, timeout=self._settings.sender.deadline_s)
+            patience_s, left_s = self._settings.sender.deadline_s, self.time_left_s()
+            if left_s is not None:
+                patience_s = min(patience_s, max(0.0, left_s - GOODBYE_S))
+            await asyncio.wait(tasks, timeout=patience_s)
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)

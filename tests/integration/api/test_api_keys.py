@@ -64,6 +64,7 @@ def test_a_key_is_needed_before_the_body_is_looked_at(reader: Api) -> None:
         ("POST", "/v1/jobs/job_x/retry", "jobs:write"),
         ("DELETE", "/v1/jobs/job_x", "jobs:write"),
         ("GET", "/v1/workers", "admin"),
+        ("POST", "/v1/workers/worker_x/drain", "admin"),
     ],
 )
 def test_without_its_scope_nothing_is_done(reader: Api, method: str, path: str, scope: str) -> None:

@@ -50,6 +50,7 @@ EXPECTED = {
     ("get", "/v1/models"),
     ("get", "/v1/models/{model}"),
     ("get", "/v1/workers"),
+    ("post", "/v1/workers/{worker_id}/drain"),
     ("get", "/v1/batches"),
     ("post", "/v1/batches"),
     ("get", "/v1/batches/{batch_id}"),
@@ -145,6 +146,23 @@ def test_real_jobs_are_what_it_says(api: Api, worker: HandWorker, document: Any)
         assert [error.message for error in validator.iter_errors(job)] == []
     workers = api.get("/v1/workers").json
     assert workers["data"][0]["state"] == "ready"
+
+
+def test_a_worker_told_to_drain_says_so_and_a_foreign_id_is_404(
+    api: Api, worker: HandWorker, document: Any
+) -> None:
+    shown = api.get("/v1/workers").json["data"][0]
+    drained = api.post(f"/v1/workers/{shown['id']}/drain")
+    assert drained.status_code == 200
+    assert (drained.json["state"], drained.json["drain_cause"]) == ("draining", "operator")
+    assert drained.json == api.get("/v1/workers").json["data"][0]
+    validator = Draft202012Validator(
+        {"$ref": "#/components/schemas/Worker", "components": document["components"]}, validate_formats=True
+    )
+    assert [error.message for error in validator.iter_errors(drained.json)] == []
+    for unknown in ("worker_x", shown["id"][:-1] + "0", shown["id"].replace("worker", "job")):
+        answer = api.post(f"/v1/workers/{unknown}/drain")
+        assert (answer.status_code, answer.json["code"]) == (404, "worker_not_found")
 
 
 def test_models_are_openais_and_tell_their_schemas(reader: Api) -> None:

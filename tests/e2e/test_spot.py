@@ -1,0 +1,185 @@
+"""A batch on machines that vanish: with a notice nothing is lost and nothing charged; without one, no more
+than the micro-batch that ran.
+"""
+
+import io
+import json
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from headrace import Client
+from pydantic import SecretStr
+from sqlalchemy import text
+
+from app.db.engine import Engine, connect, make_engine
+from tests.support import counted, stacks
+from tests.support.counted import runs
+from tests.support.killer import pids
+from tests.support.stacks import RunningStack
+from tests.support.waiting import wait_until
+from workers.pipeline import DEAR_S
+
+LONG = "SPOT_LONG" in os.environ
+"""The long form kills every 20 seconds for some minutes, and so needs a slower model."""
+
+KILL_EVERY_S = 20.0 if LONG else 1.0
+KILLS = 10 if LONG else 3
+PACE_S = 1.5 if LONG else 0.04
+LINES = 20_000
+POOLS = ("spot-a", "spot-b")
+MICRO_BATCH = 64
+
+pytestmark = pytest.mark.timeout(900 if LONG else 180)
+
+
+class Pool:
+    """A stack whose batch workers are on machines that may vanish, and what is written down of their work."""
+
+    def __init__(self, stack: RunningStack, notice: Path, file: Path) -> None:
+        self.stack = stack
+        self.notice = notice
+        self.file = file
+        self.engine: Engine = make_engine(SecretStr(stack.database_url), pool_size=2, lookups_only=True)
+
+    def rows(self, statement: str, **parameters: Any) -> list[Any]:
+        with connect(self.engine) as connection:
+            return list(connection.execute(text(statement), parameters))
+
+    def ended(self) -> int:
+        ((count,),) = self.rows("SELECT count(*) FROM job_results")
+        return int(count)
+
+    def states(self, pool: str) -> list[str]:
+        return [row.state for row in self.rows("SELECT state FROM workers WHERE pool = :pool", pool=pool)]
+
+    def outcomes(self) -> dict[str, int]:
+        return {
+            row.outcome: row.count
+            for row in self.rows("SELECT outcome, count(*) AS count FROM job_attempts GROUP BY 1")
+        }
+
+    def begun(self) -> int:
+        """How many runs of a job were begun."""
+        return sum(map(len, runs(str(self.file))))
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    tmp_path = tmp_path_factory.mktemp("spot")
+    notice, file = tmp_path / "notice", tmp_path / "runs"
+    environ = {
+        "HEADRACE_WORKER_PURCHASE": "spot",
+        "HEADRACE_WORKER_LEASE_TTL_S": "4",
+        "HEADRACE_WORKER_HEARTBEAT_S": "1",
+        "HEADRACE_SPOT_PROVIDER": "local",
+        "HEADRACE_SPOT_LOCAL_FILE": str(notice),
+        "HEADRACE_SPOT_POLL_S": "0.2",
+        counted.FILE: str(file),
+        counted.PACE: str(PACE_S),
+    }
+    file.touch()
+    workers = [f"{name}:cpu.batch:1" for name in POOLS]
+    model = f"{Path(counted.__file__)}:Counted"
+    with stacks.stack(tmp_path / "state", environ=environ, workers=workers, models=[model]) as stack:
+        opened = Pool(stack, notice, file)
+        yield opened
+        opened.engine.dispose()
+
+
+def test_a_batch_ends_whole_though_its_machines_are_taken_with_and_without_notice(pool: Pool) -> None:
+    lines = b"".join(
+        json.dumps(
+            {
+                "custom_id": str(n),
+                "method": "POST",
+                "url": "/v1/jobs",
+                "body": {"model": "counted", "input": {"n": n}},
+            }
+        ).encode()
+        + b"\n"
+        for n in range(LINES)
+    )
+    with Client(pool.stack.url, pool.stack.api_key, max_retries=30) as client:
+        batch = client.batches.create(client.files.create(io.BytesIO(lines), filename="spot.jsonl").id)
+        _notice(pool)
+        kills = _kills(pool, seed=6)
+        wait_until(lambda: batch.refresh().status == "completed", 400 if LONG else 60, "the batch to end")
+        content = b"".join(client.files.content(batch.output_file_id))
+    assert [int(json.loads(line)["custom_id"]) for line in content.splitlines()] == list(range(LINES))
+    twice, crashed = pool.begun() - LINES, pool.outcomes().get("crashed", 0)
+    assert crashed <= kills * MICRO_BATCH, "only what ran is charged"
+    # Of short ones, the one before may just be being written: together they are less than one may be.
+    written = 0 if PACE_S > DEAR_S else MICRO_BATCH
+    assert twice <= kills * (MICRO_BATCH + written), f"{kills} kills, attempts {pool.outcomes()}"
+    doctor = pool.stack.headracectl("doctor")
+    assert doctor.returncode == 0, doctor.stdout + doctor.stderr
+
+
+def test_what_can_not_end_in_time_is_taken_over_by_another_worker_and_costs_nothing(pool: Pool) -> None:
+    """An operator's word, in place of a cloud's: it has the same consequences."""
+    slow = {"custom_id": "a", "method": "POST", "url": "/v1/jobs", "body": {}}
+    slow["body"] = {"model": "echo", "input": {"sleep_ms": 60_000}}
+    with Client(pool.stack.url, pool.stack.api_key) as client:
+        file = client.files.create(io.BytesIO(json.dumps(slow).encode()), filename="slow.jsonl")
+        batch = client.batches.create(file.id)
+        (holder,) = wait_until(lambda: pool.rows(_HOLDERS), 30, "the job to run")
+        told = pool.stack.headracectl("workers", "drain", "--pool", holder.pool, "--within", "5")
+        assert told.returncode == 0, told.stderr
+        wait_until(lambda: pool.states(holder.pool).count("stopped") > 0, 15, "the worker to leave")
+        (next_,) = wait_until(lambda: pool.rows(_HOLDERS), 10, "another one to take the job")
+        assert next_.worker_id != holder.worker_id
+        assert (next_.attempt, next_.crashes) == (0, 0)
+        assert pool.rows("SELECT outcome FROM job_attempts WHERE job_id = :id", id=next_.job_id) == [
+            ("released",)
+        ]
+        wait_until(lambda: "ready" in pool.states(holder.pool), 20, "a new process in its place")
+        batch.cancel()
+        wait_until(lambda: batch.refresh().status == "cancelled", 30, "the job to be let go")
+
+
+_HOLDERS = """
+    SELECT l.job_id, l.attempt, l.crashes, l.worker_id, w.pool
+      FROM job_leases l JOIN workers w ON w.id = l.worker_id
+"""
+
+
+def _notice(pool: Pool) -> None:
+    """One machine goes with a notice, comes back, and nothing was run twice, lost or charged."""
+    wait_until(lambda: pool.ended() > LINES // 20, 60, "work to be under way")
+    (before,) = set(pool.states("spot-a"))
+    assert before == "ready"
+    pool.notice.write_text(json.dumps({"left_s": 20, "pools": ["spot-a"]}))
+    wait_until(lambda: "stopped" in pool.states("spot-a"), 15, "the worker to leave")
+    wait_until(lambda: "draining" in pool.states("spot-a"), 15, "its successor to stay away from work")
+    outcomes = pool.outcomes()
+    assert set(outcomes) <= {"succeeded", "released"}, outcomes
+    assert ("stopped", "notice") in pool.rows("SELECT state, drain_cause FROM workers")
+    assert pool.rows("SELECT DISTINCT attempt, crashes FROM job_ready WHERE reason = 'preempted'") in (
+        [],
+        [(0, 0)],
+    )
+    seen = [number for batch in runs(str(pool.file)) for number in batch]
+    assert len(seen) == len(set(seen)), "what ran was not run twice"
+    pool.notice.unlink()
+    wait_until(lambda: pool.states("spot-a").count("ready") == 1, 20, "a new machine to work")
+
+
+def _kills(pool: Pool, seed: int) -> int:
+    """Machines go without any: one of their processes is killed, every few seconds."""
+    chance, pause = random.Random(seed), threading.Event()
+    done = 0
+    while done < KILLS and pool.ended() < LINES * 9 // 10:
+        pause.wait(KILL_EVERY_S)
+        running = pids(pool.stack)
+        victims = sorted(name for name in running if name.startswith("worker-spot"))
+        if victims:
+            os.kill(running[chance.choice(victims)], signal.SIGKILL)
+            done += 1
+    assert done == KILLS, "the batch was over too soon"
+    return done
