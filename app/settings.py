@@ -165,6 +165,12 @@ class Worker(_Group):
     memory_budget_mb: int = Field(
         4096, gt=0, description="Models kept loaded per child, least recently used out first, in MiB."
     )
+    memory_limit_mb: int = Field(
+        0,
+        ge=0,
+        description="Most memory of its own that a child may hold, in MiB, by the kernel's count: an input "
+        "that needs more fails alone. 0 is 80 % of what the machine, or the container, has. Linux only.",
+    )
     exports_dir: Path | None = Field(
         None,
         description="Where children keep the ONNX files that `onnx` variants are computed from, made once "

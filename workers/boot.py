@@ -20,6 +20,7 @@ from app.settings import Settings, load
 from workers.drainflag import DrainFlag
 from workers.heartbeat import Background
 from workers.presence import Slot
+from workers.runners.learned import LearnedCaps
 from workers.siblings import Siblings
 from workers.spot.agent import Agent
 from workers.spot.providers import choose
@@ -61,6 +62,7 @@ class Worker(Generic[Kind]):
         self._make = make
         self._flag = DrainFlag()
         self._siblings = Siblings()
+        self._learned = LearnedCaps()
         # What the parent knows and its children inherit by the fork.
         self._name = program
         self._children = 1
@@ -154,6 +156,7 @@ class Worker(Generic[Kind]):
             children=self._children,
             flag=self._flag,
             siblings=self._siblings,
+            learned=self._learned,
             parent=self._parent,
         )
         if slot.number == 0:

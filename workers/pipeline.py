@@ -81,7 +81,7 @@ def drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
     Whatever goes wrong here, no lease stays with a child that does not work on it: the child starts
     over under a new identity, and what the old one held is rescued without a charge.
     """
-    child.ensure_announced()
+    child.begin()
     child.works(True)
     began, ended = time.perf_counter(), "error"
     try:

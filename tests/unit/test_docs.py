@@ -90,7 +90,7 @@ def test_python_snippets_compile(page: Path) -> None:
             compile(block.text, f"{page.name}:{block.line}", "exec")
 
 
-@pytest.mark.parametrize("name", ["settings", "errors", "metrics"])
+@pytest.mark.parametrize("name", ["settings", "errors", "metrics", "reliability"])
 def test_generated_tables_are_what_the_code_says(name: str) -> None:
     module = generator()
     path, _ = module.TABLES[name]
