@@ -17,6 +17,7 @@ _COMMANDS = {
     "audit": "app.commands.audit",
     "models": "app.commands.models",
     "workers": "app.commands.workers",
+    "pools": "app.commands.pools",
     "webhooks": "app.commands.webhooks",
     "doctor": "app.commands.doctor",
 }

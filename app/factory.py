@@ -31,10 +31,10 @@ from app.domain.media import MediaPolicy
 from app.domain.sealing import Keyring
 from app.intake.accept import Intake
 from app.intake.authenticate import Authenticator
-from app.intake.backlog import Backlog
 from app.intake.catalogue import Catalogue
 from app.intake.control import JobReader
 from app.intake.embeddings import Embedder
+from app.intake.pressure import Pressure
 from app.intake.quotas import Quotas
 from app.intake.rates import RateLimiter
 from app.intake.readiness import Readiness
@@ -98,7 +98,7 @@ def create_app(
         storage=storage or Storage.of(settings),
         rates=RateLimiter(settings.redis_url, settings.limits),
         quotas=Quotas(engine, settings.limits, clock),
-        backlog=Backlog(engine, settings.limits.backlog_s, clock),
+        pressure=Pressure(engine, settings.limits.wait_s, clock),
         readiness=Readiness(_probe_engine(settings), ringer, clock),
         clock=clock,
     )

@@ -66,11 +66,11 @@ def admit(principal: Principal, lane: Lane, jobs: int, key: Once | None = None) 
     parts = services()
     try:
         parts.quotas.admit(principal, jobs)
-        parts.backlog.admit(lane)
+        parts.pressure.admit(lane)
     except TooMany as error:
         if key is not None and knows(parts.engine, principal.tenant_id, key):
             return
-        metrics.LIMITS_REFUSED.labels(error.violated[0] if error.violated else "backlog").inc()
+        metrics.LIMITS_REFUSED.labels(error.violated[0] if error.violated else "wait").inc()
         raise
 
 

@@ -13,10 +13,10 @@ from app.domain.egress import EgressPolicy
 from app.domain.sealing import Keyring
 from app.intake.accept import Intake
 from app.intake.authenticate import Authenticator
-from app.intake.backlog import Backlog
 from app.intake.catalogue import Catalogue
 from app.intake.control import JobReader
 from app.intake.embeddings import Embedder
+from app.intake.pressure import Pressure
 from app.intake.quotas import Quotas
 from app.intake.rates import RateLimiter
 from app.intake.readiness import Readiness
@@ -44,7 +44,7 @@ class Services:
     storage: Storage
     rates: RateLimiter
     quotas: Quotas
-    backlog: Backlog
+    pressure: Pressure
     readiness: Readiness
     clock: Callable[[], float]
 

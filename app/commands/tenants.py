@@ -44,7 +44,7 @@ def tenants() -> None:
 @click.argument("name")
 @operator_command
 def create(settings: Settings, name: str) -> None:
-    """Make a tenant with the default limits. It can do nothing before it has a key: `headracectl keys create`."""
+    """Make a tenant with the default limits. It needs a key next: `headracectl keys create`."""
     engine = make_engine(settings.database_url)
     if sql.create(engine, name) is None:
         raise Conflict("tenant_exists", f"there is a tenant {name} already")

@@ -12,8 +12,8 @@ from app.db.quotas import Work
 from app.domain.lanes import Lane
 from app.errors import Overloaded
 from app.factory import create_app
-from app.intake import backlog as backlog_module
-from app.intake.backlog import Backlog
+from app.intake import pressure as pressure_module
+from app.intake.pressure import Pressure
 from tests.integration.api.client import Api, HandWorker
 from tests.integration.api.conftest import Clock
 
@@ -144,24 +144,24 @@ def test_stored_bytes_of_a_tenant(api: Api) -> None:
 
 def test_batches_close_before_interactive_jobs_do(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, state = Clock(), [0, 0]
-    monkeypatch.setattr(backlog_module.sql, "work", lambda _: Work(state[0], state[0], 1.0, state[1]))
-    backlog = Backlog(None, 60.0, clock)  # type: ignore[arg-type]
+    monkeypatch.setattr(pressure_module.sql, "work", lambda _: Work(state[0], state[0], 1.0, state[1]))
+    pressure = Pressure(None, 60.0, clock)  # type: ignore[arg-type]
     for waiting, batch_open, interactive_open in ((200, True, True), (400, False, True), (700, False, False)):
         for _ in range(20):  # 10 results a second
             clock.now += 1
             state[0], state[1] = waiting, state[1] + 10
             with contextlib.suppress(Overloaded):
-                backlog.admit(Lane.BATCH)
+                pressure.admit(Lane.BATCH)
         for lane, is_open in ((Lane.BATCH, batch_open), (Lane.INTERACTIVE, interactive_open)):
             with contextlib.nullcontext() if is_open else pytest.raises(Overloaded) as refusal:
-                backlog.admit(lane)
+                pressure.admit(lane)
     assert refusal.value.retry_after_s == pytest.approx(10, abs=1)
 
 
 def test_overload_is_503_with_retry_after(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api.app.extensions["headrace"].backlog, "_most_s", 5.0)
+    monkeypatch.setattr(api.app.extensions["headrace"].pressure, "_most_s", 5.0)
     api.queue.execute("SELECT 1")
-    monkeypatch.setattr(backlog_module.sql, "work", lambda _: Work(1, 1, 30.0, 0))
+    monkeypatch.setattr(pressure_module.sql, "work", lambda _: Work(1, 1, 30.0, 0))
     refused = api.post("/v1/jobs", json={"model": "echo", "input": {}})
     assert (refused.status_code, refused.json["code"]) == (503, "overloaded")
     assert refused.headers["Retry-After"] == "25"

@@ -20,7 +20,7 @@ _WINDOW = 15
 _LONGEST_WAIT_S = 300.0
 
 
-class Backlog:
+class Pressure:
     """Refuses what would wait too long. One per process; safe to share among threads."""
 
     def __init__(self, engine: Engine, most_s: float, clock: Callable[[], float]) -> None:
