@@ -7,7 +7,7 @@ from sqlalchemy import Engine, text
 from app.db.engine import connect
 
 # Places have no index by tenant, which would cost every move of every job. A scan reads a million rows in a
-# tenth of a second, stops at `most`, and whoever asks does so rarely (app/intake/quotas.py).
+# fifth of a second, stops at `most`, and whoever asks does so rarely (app/intake/quotas.py).
 _HELD = text(
     """
     SELECT (SELECT count(*) FROM (SELECT FROM job_ready WHERE tenant_id = :tenant_id LIMIT :most) r)
