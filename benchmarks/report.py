@@ -13,6 +13,8 @@ matplotlib.use("svg")
 from matplotlib import pyplot
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from benchmarks.compare import Series
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
@@ -92,5 +94,11 @@ def _bars(series: "Sequence[Series]", plot: Path) -> None:
     axes.barh(names, medians, xerr=ranges, color=colors, capsize=3)
     axes.invert_yaxis()
     axes.set_xlabel("texts per second, median and range")
+    save(figure, plot)
+
+
+def save(figure: "Figure", plot: Path) -> None:
+    """Write a plot, without its date: the same figures are the same file."""
+    plot.parent.mkdir(exist_ok=True)
     figure.savefig(plot, metadata={"Date": None})
     pyplot.close(figure)
