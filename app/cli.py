@@ -15,6 +15,7 @@ _COMMANDS = {
     "keys": "app.commands.keys",
     "models": "app.commands.models",
     "workers": "app.commands.workers",
+    "pools": "app.commands.pools",
     "webhooks": "app.commands.webhooks",
     "doctor": "app.commands.doctor",
 }

@@ -119,6 +119,11 @@ class Worker(_Group):
     purchase: Literal["on_demand", "spot"] = Field(
         "on_demand", description="How the machine is bought. Spot machines may vanish."
     )
+    machine: str = Field(
+        "",
+        description="What the pool's executor calls the machine it runs on: instance, task or pod. "
+        "The host's name if absent.",
+    )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
@@ -311,6 +316,29 @@ class Scheduler(_Group):
     idempotency_hours: int = Field(24, ge=24, description="Hours an Idempotency-Key is remembered.")
 
 
+class Tracing(_Group):
+    """OpenTelemetry traces; more is set by OpenTelemetry's own `OTEL_EXPORTER_OTLP_*` variables."""
+
+    endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://\S+$",
+        description="OTLP/HTTP URL that traces are sent to, as in `http://collector:4318/v1/traces`. None "
+        "are made without it. Needs the extra `tracing`.",
+    )
+    ratio: float = Field(1.0, ge=0, le=1, description="Share of jobs and of requests that are traced.")
+
+
+class Scaling(_Group):
+    """The scaler, which gives pools more and fewer machines. Any number may run: an advisory lock lets one
+    work at a time.
+    """
+
+    tick_s: Seconds = Field(5.0, description="Seconds between two decisions.")
+    state_dir: Path | None = Field(
+        None, description="The state dir of the embedded stack, for pools that run in it; `up` sets it."
+    )
+
+
 class Settings(_Group):
     """Everything a Headrace process may be told. Unknown `HEADRACE_*` names are errors."""
 
@@ -330,6 +358,12 @@ class Settings(_Group):
     )
     metrics_dir: Path | None = Field(
         None, description="Folder that the processes of one machine share for their metrics."
+    )
+    metrics_bind: str | None = Field(
+        None,
+        pattern=r"^[^:\s]+:\d{1,5}$",
+        description="Address and port where worker, sender, clerk and scheduler show the metrics of their "
+        "machine, as in `0.0.0.0:9464`. The API shows them at /metrics in any case.",
     )
     allow_local_webhooks: bool = Field(
         False,
@@ -351,6 +385,9 @@ class Settings(_Group):
         description="What seals webhook secrets at rest: `ID:BASE64,…`, 32 bytes each, the first one seals. "
         "Derived from the secret key if absent. See `headracectl webhooks rekey`.",
     )
+    pools_file: Path | None = Field(
+        None, description="The TOML file that declares the pools. See docs/guides/scaling.md."
+    )
     api: Api = Api()
     worker: Worker = Worker()
     spot: Spot = Spot()
@@ -359,6 +396,8 @@ class Settings(_Group):
     batches: Batches = Batches()
     media: Media = Media()
     scheduler: Scheduler = Scheduler()
+    tracing: Tracing = Tracing()
+    scaling: Scaling = Scaling()
 
     @model_validator(mode="after")
     def _urls_have_the_right_scheme(self) -> Self:
@@ -383,6 +422,7 @@ _GROUPS = {
     "BATCHES": Batches,
     "MEDIA": Media,
     "SCHEDULER": Scheduler,
+    "SCALING": Scaling,
 }
 
 

@@ -40,12 +40,12 @@ def errors_table() -> str:
 
 def metrics_table() -> str:
     """Every metric by the name that a scraper sees."""
-    rows = ["| Metric | Labels | Meaning |", "|---|---|---|"]
+    rows = ["| Metric | Kind | Labels | Meaning |", "|---|---|---|---|"]
     for metric in vars(metrics).values():
         if isinstance(metric, MetricWrapperBase):
             name = metric._name + ("_total" if isinstance(metric, Counter) else "")
             labels = ", ".join(f"`{label}`" for label in metric._labelnames)
-            rows.append(f"| `{name}` | {labels} | {metric._documentation} |")
+            rows.append(f"| `{name}` | {metric._type} | {labels} | {metric._documentation} |")
     return "\n".join(rows)
 
 
@@ -74,7 +74,7 @@ def reliability_table() -> str:
 
 TABLES = {
     "reliability": (DOCS / "reliability.md", reliability_table),
-    "metrics": (DOCS / "guides" / "operate.md", metrics_table),
+    "metrics": (DOCS / "metrics.md", metrics_table),
     "settings": (DOCS / "guides" / "operate.md", settings_table),
     "errors": (DOCS / "errors.md", errors_table),
 }

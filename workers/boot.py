@@ -15,7 +15,7 @@ from celery import Celery, signals
 from app.broker.celery import make_celery
 from app.db.engine import connect, make_engine
 from app.errors import SettingsError, Unavailable
-from app.observability import logs, metrics
+from app.observability import exporter, logs, metrics, tracing
 from app.settings import Settings, load
 from workers.drainflag import DrainFlag
 from workers.heartbeat import Background
@@ -148,6 +148,7 @@ class Worker(Generic[Kind]):
         from billiard import process
 
         logs.configure(self._settings)
+        tracing.configure(self._settings, self._program)
         slot = Slot(
             name=self._name,
             queues=tuple(sorted(self.app.amqp.queues.consume_from)),
@@ -158,6 +159,9 @@ class Worker(Generic[Kind]):
             learned=self._learned,
             parent=self._parent,
         )
+        if slot.number == 0:
+            # Not the parent: it forks, so it has no threads. The first child is always one of these.
+            exporter.export(self._settings.metrics_bind)
         self._member, self._background = self._make(self._settings, slot)
         self._background.start()
 
@@ -167,3 +171,4 @@ class Worker(Generic[Kind]):
             self._background.stop()
         if self._member is not None:
             self._member.stop()
+        tracing.shutdown()

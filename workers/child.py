@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from app.broker.ring import Ringer
-from app.db import models
+from app.db import models, speeds
 from app.db.engine import Engine, make_engine
 from app.domain.egress import EgressPolicy
 from app.domain.lanes import parse_queue
@@ -118,6 +118,11 @@ class Child(Presence):
             siblings=slot.siblings,
             end_worker=slot.end_worker,
         )
+
+    def heartbeat(self) -> None:
+        """As every process's, and how fast this one works: what a backlog is worth is known by it."""
+        super().heartbeat()
+        speeds.note(self.engine, self.identity.pool, self.runners.worked())
 
     def version(self, version_id: int) -> ModelVersion | None:
         """The registered version with this id, as it was at most `VERSION_TTL_S` ago."""

@@ -55,6 +55,7 @@ class Slot:
             purchase=settings.purchase,
             device=device,
             queues=self.queues,
+            machine=settings.machine or socket.gethostname(),
         )
 
 

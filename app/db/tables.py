@@ -387,9 +387,41 @@ workers = Table(
     _moment("batch_deadline_at", null=True),
     Column("batch_version_id", Integer),
     Column("models", JSONB, nullable=False, server_default=text("'{}'")),
+    # What an executor starts and stops as one (see `app/domain/pools.py`).
+    Column("machine", Text, nullable=False, server_default=""),
     CheckConstraint("state IN ('ready', 'draining', 'stopped', 'dead')", name="state"),
     CheckConstraint("purchase IN ('on_demand', 'spot')", name="purchase"),
     CheckConstraint("(state = 'dead') = (cause IS NOT NULL)", name="cause"),
+    **_UPDATED,
+)
+
+# How fast children of a pool work off a version: sums that forget (see `app/db/speeds.py`). They outlive the
+# children, so that a pool that was scaled to zero knows what its backlog is worth.
+version_speeds = Table(
+    "version_speeds",
+    metadata,
+    Column("version_id", Integer, primary_key=True),
+    Column("pool", Text, primary_key=True),
+    Column("jobs", Double, nullable=False),
+    Column("units", Double, nullable=False),
+    Column("seconds", Double, nullable=False),
+    _moment("measured_at", default=True),
+    CheckConstraint("jobs > 0 AND units > 0 AND seconds > 0", name="measured"),
+    **_UPDATED,
+)
+
+# What the scaler last saw of a pool and decided on, in machines. One row per pool.
+pool_states = Table(
+    "pool_states",
+    metadata,
+    Column("pool", Text, primary_key=True),
+    Column("desired", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("running", Integer, nullable=False),
+    Column("starting", Integer, nullable=False),
+    Column("draining", Integer, nullable=False),
+    Column("backlog_s", Double, nullable=False),
+    _moment("decided_at", default=True),
     **_UPDATED,
 )
 

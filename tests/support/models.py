@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import time
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -44,6 +45,17 @@ class Double(_Base):
 
     def finish(self, raw: list[float]) -> list[dict[str, float]]:
         return [{"value": value} for value in raw]
+
+
+class Slow(_Base):
+    """Takes as many seconds as its input says, one at a time."""
+
+    name = "slow"
+    max_batch_items = 1
+
+    def predict(self, values: list[Number]) -> list[Number]:
+        time.sleep(values[0].value)
+        return values
 
 
 class RaisesOnNegative(_Base):

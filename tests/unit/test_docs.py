@@ -178,7 +178,7 @@ def test_errors_of_jobs_are_those_of_the_code() -> None:
 
 
 def test_every_verb_has_metrics_by_its_name() -> None:
-    text = (DOCS / "guides" / "operate.md").read_text()
+    text = (DOCS / "metrics.md").read_text()
     for number, verb in enumerate(VERBS, start=1):
         chapter = (DOCS / "architecture" / f"{number}-{verb}.md").read_text()
         assert f"`headrace_{verb}_`" in chapter
