@@ -165,6 +165,12 @@ class Worker(_Group):
     memory_budget_mb: int = Field(
         4096, gt=0, description="Models kept loaded per child, least recently used out first, in MiB."
     )
+    memory_limit_mb: int = Field(
+        0,
+        ge=0,
+        description="Most memory of its own that a child may hold, in MiB, by the kernel's count: an input "
+        "that needs more fails alone. 0 is 80 % of what the machine, or the container, has. Linux only.",
+    )
     exports_dir: Path | None = Field(
         None,
         description="Where children keep the ONNX files that `onnx` variants are computed from, made once "
@@ -310,6 +316,18 @@ class Scheduler(_Group):
     idempotency_hours: int = Field(24, ge=24, description="Hours an Idempotency-Key is remembered.")
 
 
+class Tracing(_Group):
+    """OpenTelemetry traces; more is set by OpenTelemetry's own `OTEL_EXPORTER_OTLP_*` variables."""
+
+    endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://\S+$",
+        description="OTLP/HTTP URL that traces are sent to, as in `http://collector:4318/v1/traces`. None "
+        "are made without it. Needs the extra `tracing`.",
+    )
+    ratio: float = Field(1.0, ge=0, le=1, description="Share of jobs and of requests that are traced.")
+
+
 class Scaling(_Group):
     """The scaler, which gives pools more and fewer machines. Any number may run: an advisory lock lets one
     work at a time.
@@ -340,6 +358,12 @@ class Settings(_Group):
     )
     metrics_dir: Path | None = Field(
         None, description="Folder that the processes of one machine share for their metrics."
+    )
+    metrics_bind: str | None = Field(
+        None,
+        pattern=r"^[^:\s]+:\d{1,5}$",
+        description="Address and port where worker, sender, clerk and scheduler show the metrics of their "
+        "machine, as in `0.0.0.0:9464`. The API shows them at /metrics in any case.",
     )
     allow_local_webhooks: bool = Field(
         False,
@@ -372,6 +396,7 @@ class Settings(_Group):
     batches: Batches = Batches()
     media: Media = Media()
     scheduler: Scheduler = Scheduler()
+    tracing: Tracing = Tracing()
     scaling: Scaling = Scaling()
 
     @model_validator(mode="after")

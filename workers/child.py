@@ -22,6 +22,7 @@ from workers.ahead import Ahead
 from workers.behind import Behind
 from workers.drainflag import DrainFlag
 from workers.held import Held
+from workers.lease import Lease
 from workers.media.stage import MediaStage
 from workers.notify import Notifier
 from workers.outputs import Outputs
@@ -57,7 +58,8 @@ class Child(Presence):
         clock: Callable[[], float] = time.monotonic,
         end_worker: Callable[[], object] = lambda: None,
     ) -> None:
-        super().__init__(engine, identity, flag, runners.status, end_worker)
+        lease = Lease(settings.lease_ttl_s, clock)
+        super().__init__(engine, identity, flag, runners.status, end_worker, lease)
         self.engine = engine
         self.ringer = ringer
         self.notifier = notifier
@@ -95,7 +97,7 @@ class Child(Presence):
             notifier=Notifier(settings.redis_url),
             runners=RunnerCache(
                 lambda spec: LocalRunner.load(
-                    spec, device, settings.worker.exports_dir, settings.worker.longest_s
+                    spec, device, settings.worker.exports_dir, settings.worker.longest_s, slot.learned
                 ),
                 settings.worker.memory_budget_mb,
             ),

@@ -131,7 +131,8 @@ def test_what_can_not_end_in_time_is_taken_over_by_another_worker_and_costs_noth
         (holder,) = wait_until(lambda: pool.rows(_HOLDERS), 30, "the job to run")
         told = pool.stack.headracectl("workers", "drain", "--pool", holder.pool, "--within", "5")
         assert told.returncode == 0, told.stderr
-        wait_until(lambda: pool.states(holder.pool).count("stopped") > 0, 15, "the worker to leave")
+        state = "SELECT state FROM workers WHERE id = :id"
+        wait_until(lambda: pool.rows(state, id=holder.worker_id) == [("stopped",)], 15, "the worker to leave")
         (next_,) = wait_until(lambda: pool.rows(_HOLDERS), 10, "another one to take the job")
         assert next_.worker_id != holder.worker_id
         assert (next_.attempt, next_.crashes) == (0, 0)

@@ -89,6 +89,17 @@ class SmallDevice(_Base):
         return values
 
 
+class Greedy(_Base):
+    """A negative value needs more memory than there is."""
+
+    name = "greedy"
+
+    def predict(self, values: list[Number]) -> list[Number]:
+        if any(value.value < 0 for value in values):
+            raise MemoryError
+        return values
+
+
 class ForgetsOne(_Base):
     """Returns one output too few."""
 

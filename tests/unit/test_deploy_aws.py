@@ -1,4 +1,4 @@
-"""deploy/aws and the guide to scaling, against the code: valid, and about the names that it knows."""
+"""The templates of deploy/aws, offline: valid, and of one mind with the code and the guide about pools."""
 
 import re
 import subprocess
