@@ -1,6 +1,6 @@
 """Spot on paper: a day of batch load on up to 1,000 machines that may vanish, simulated event by event.
 
-`python -m benchmarks.spot_sim` takes about a minute and writes docs/plots/spot.svg and a section of
+`python -m benchmarks.spot_sim` takes about two minutes of two cores and writes docs/plots/spot.svg and a section of
 docs/scale.md. How many machines there are is decided by the real scaling function, and what a machine runs by
 the real window and plan; the rest (load, prices, interruptions) is stated in `Day` and `Market`. Seeded.
 """
@@ -66,7 +66,7 @@ class Market:
     room: int = 300
     """Most machines of one market."""
     unnoticed: float = 0.1
-    """Share of interruptions without a notice in time. With one (120 s), the micro-batch that runs is ended."""
+    """Share of interruptions without a notice in time. With one (120 s), what runs is ended."""
     start_s: tuple[float, float] = (45.0, 150.0)
 
 
@@ -446,9 +446,8 @@ def main() -> None:
     draw_plot(outcomes, docs / "plots" / "spot.svg")
     page = docs / "scale.md"
     head, _, rest = page.read_text().partition("<!-- spot -->\n")
-    page.write_text(
-        f"{head}<!-- spot -->\n{text}\n<!-- end of spot -->{rest.partition('<!-- end of spot -->')[2]}"
-    )
+    tail = rest.partition("<!-- end of spot -->")[2]
+    page.write_text(f"{head}<!-- spot -->\n{text}\n<!-- end of spot -->{tail}")
 
 
 def share_of_own(one: Outcome, outcomes: Sequence[Outcome]) -> float:
