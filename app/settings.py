@@ -263,6 +263,29 @@ class Files(_Group):
     )
 
 
+class Limits(_Group):
+    """What every tenant may, unless it has limits of its own (`headracectl tenants set`)."""
+
+    requests_per_minute: int = Field(
+        0, ge=0, le=1_000_000, description="Requests of one tenant in any 60 seconds; 0 is no limit."
+    )
+    key_requests_per_minute: int = Field(
+        0, ge=0, le=1_000_000, description="Requests with one key in any 60 seconds; 0 is no limit."
+    )
+    queued_jobs: int = Field(
+        1_000_000, ge=0, description="Jobs of one tenant that wait; over it, no more are taken. 0: no limit."
+    )
+    in_flight_jobs: int = Field(
+        0, ge=0, description="Jobs of one tenant that have not ended, waiting or running. 0: no limit."
+    )
+    wait_s: float = Field(
+        0,
+        ge=0,
+        description="Seconds that new jobs may have to wait; over it, more are refused with 503, and batches "
+        "from half of it on. 0: never.",
+    )
+
+
 class Batches(_Group):
     """Bulk submissions, and the clerk that keeps their books."""
 
@@ -393,6 +416,7 @@ class Settings(_Group):
     spot: Spot = Spot()
     sender: Sender = Sender()
     files: Files = Files()
+    limits: Limits = Limits()
     batches: Batches = Batches()
     media: Media = Media()
     scheduler: Scheduler = Scheduler()
@@ -419,6 +443,7 @@ _GROUPS = {
     "SPOT": Spot,
     "SENDER": Sender,
     "FILES": Files,
+    "LIMITS": Limits,
     "BATCHES": Batches,
     "MEDIA": Media,
     "SCHEDULER": Scheduler,

@@ -75,6 +75,14 @@ tenants = Table(
     Column("webhook_secret", Text),
     Column("previous_webhook_secret", Text),
     _moment("previous_webhook_secret_expires_at", null=True),
+    # Its share of the workers against those of others, and its limits: null is the server's default, 0 none.
+    Column("weight", SmallInteger, nullable=False, server_default="1"),
+    Column("requests_per_minute", Integer),
+    Column("key_requests_per_minute", Integer),
+    Column("queued_jobs", BigInteger),
+    Column("in_flight_jobs", BigInteger),
+    Column("stored_bytes", BigInteger),
+    CheckConstraint("weight BETWEEN 1 AND 1000", name="weight"),
 )
 
 api_keys = Table(
@@ -88,6 +96,21 @@ api_keys = Table(
     _moment("created_at", default=True),
     _moment("expires_at", null=True),
     _moment("revoked_at", null=True),
+    Column("requests_per_minute", Integer),
+    # To the minute or so.
+    _moment("last_used_at", null=True),
+)
+
+# What operators did to tenants, keys, models and workers. Only ever added to.
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    _moment("at", default=True),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("details", JSONB, nullable=False, server_default=text("'{}'")),
 )
 
 model_versions = Table(
@@ -170,6 +193,8 @@ def _place() -> list[Column[Any]]:
         Column("crashes", SmallInteger, nullable=False, server_default="0"),
         Column("batch_cap", SmallInteger),
         Column("reason", Text),
+        # Whose it is, for counting. No index: it would cost every move.
+        Column("tenant_id", Integer),
     ]
 
 

@@ -23,8 +23,9 @@ _PROMOTE = text(
         DELETE FROM job_deferred d USING due WHERE d.job_id = due.job_id RETURNING d.*
     )
     INSERT INTO job_ready (job_id, version_id, lane, priority, rank, expires_at,
-                           attempt, crashes, batch_cap, reason)
-    SELECT job_id, version_id, lane, priority, rank, expires_at, attempt, crashes, batch_cap, reason
+                           attempt, crashes, batch_cap, reason, tenant_id)
+    SELECT job_id, version_id, lane, priority, rank, expires_at, attempt, crashes, batch_cap, reason,
+           tenant_id
       FROM taken
     RETURNING job_id
     """

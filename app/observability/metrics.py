@@ -51,6 +51,9 @@ HTTP_BUGS = Counter("headrace_http_bugs", "Requests that ended in an exception n
 ACCEPT_JOBS = Counter("headrace_accept_jobs", "Jobs accepted, by model.", ["model"])
 ACCEPT_REPLAYS = Counter("headrace_accept_replays", "Requests answered by an earlier one with the same key.")
 ACCEPT_REFUSED = Counter("headrace_accept_refused", "Jobs refused, by error code.", ["code"])
+LIMITS_REFUSED = Counter(
+    "headrace_limits_refused", "Requests and jobs refused for a limit, by its policy.", ["policy"]
+)
 ACCEPT_TENANT_JOBS = Counter(
     "headrace_accept_tenant_jobs",
     "Jobs accepted one by one, by the tenant's number; each process names its first 50 tenants, all others "
