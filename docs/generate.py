@@ -59,14 +59,14 @@ def reliability_table() -> str:
         "|---|---|---|---|---|---|",
     ]
     for one in found["scenarios"]:
-        times = sorted(run["recovered_s"] for run in one["runs"])
+        times = sorted(run["recovered_s"] for run in one["runs"] if not run["violations"])
         middle, late = (times[math.ceil(share * len(times)) - 1] for share in (0.5, 0.99))
         jobs, broken = (
             sum(run["jobs"] for run in one["runs"]),
             sum(len(run["violations"]) for run in one["runs"]),
         )
         rows.append(
-            f"| {one['fault']} | {one['promise']} | {len(times)} | {jobs} | {broken} "
+            f"| {one['fault']} | {one['promise']} | {len(one['runs'])} | {jobs} | {broken} "
             f"| {middle:.1f} s, {late:.1f} s ({one['bound_s']} s) |"
         )
     return "\n".join(rows)

@@ -19,7 +19,7 @@ from app.domain.window import window_for
 DAY_S = 86_400.0
 HOUR_S = 3_600.0
 MODEL = Cost(fixed=0.06, per_unit=1.5e-4, per_item=0.002)
-"""A model of medium size on one device: 20 ms for a usual input, and a micro-batch takes about half a second."""
+"""A model of medium size on one device: 20 ms for a usual input, about half a second for a micro-batch."""
 CAPS = Caps(items=32)
 WINDOWS = {Lane.INTERACTIVE: 1, Lane.BATCH: 30}
 """Windows in a piece. A machine claims them one after the other; a kill is charged with one."""

@@ -1,4 +1,4 @@
-"""One day as a discrete-event simulation: machines come, work, are scaled by `decide` and `steps`, and vanish."""
+"""One day by discrete events: machines come, work, are scaled by `decide` and `steps`, and vanish."""
 
 from bisect import bisect_right
 from collections import deque

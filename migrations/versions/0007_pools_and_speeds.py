@@ -13,8 +13,7 @@ branch_labels = None
 depends_on = None
 
 # What an autoscaler outside may ask: the machines that were decided on, and those that drain and still hold
-# leases. It fails rather than answer what nobody stands for any more, so that
-# the autoscaler's own fallback holds.
+# leases. It fails rather than answer what nobody stands for any more, so that the autoscaler changes nothing.
 DESIRED = """
 CREATE FUNCTION headrace_desired(pool text) RETURNS integer LANGUAGE plpgsql STABLE AS $$
 DECLARE

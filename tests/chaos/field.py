@@ -195,7 +195,7 @@ def guest(
         )
         wait_until(
             lambda: field.sql("SELECT 1 FROM workers WHERE pool = %s AND state = 'ready'", name),
-            30,
+            90,
             f"the worker {name}",
         )
         yield Guest(process, postgres, valkey)

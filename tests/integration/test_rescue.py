@@ -22,7 +22,9 @@ def test_a_silent_worker_is_buried_and_a_live_one_is_not(queue: Queue) -> None:
     queue.execute("UPDATE workers SET heartbeat_at = now() - interval '31 s' WHERE id = :id", id=silent.id)
     buried = rescue.bury(queue.engine, lease_ttl_s=30, grace_s=10)
     assert [(worker.worker_id, worker.cause) for worker in buried] == [(silent.id, "lost")]
-    assert workers.heartbeat(queue.engine, live.id, {}) == "ready"
+    seen = workers.heartbeat(queue.engine, live.id, {})
+    assert seen is not None
+    assert seen.state == "ready"
 
 
 def test_a_worker_past_its_batch_deadline_is_buried_for_it(queue: Queue) -> None:

@@ -2,13 +2,14 @@
 
 import os
 import time
+from pathlib import Path
 
 from pydantic import BaseModel
 
 from app.domain.model import Model
 
-FILE, PACE = "COUNTED_FILE", "COUNTED_PACE_S"
-"""Environment: where it writes, and how long a micro-batch takes."""
+FILE, PACE = "COUNTED_FILE", "COUNTED_PACE_FILE"
+"""Environment: where it writes, and the file that says how many seconds a micro-batch takes."""
 
 
 class Counted(Model):
@@ -29,7 +30,7 @@ class Counted(Model):
         # One write, appended as a whole whoever else writes; kept by the kernel whoever is killed.
         with open(os.environ[FILE], "ab", buffering=0) as file:
             file.write(b" ".join(b"%d" % value.n for value in values) + b"\n")
-        time.sleep(float(os.environ[PACE]))
+        time.sleep(float(Path(os.environ[PACE]).read_text()))
         return values
 
 

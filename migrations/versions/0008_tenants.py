@@ -1,6 +1,6 @@
 """tenants: weights, limits, whose each place is, when keys were used, who did what
 
-Revision ID: 0009
+Revision ID: 0008
 Revises: 0007
 """
 
@@ -8,7 +8,7 @@ from alembic import op
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-revision = "0009"
+revision = "0008"
 down_revision = "0007"
 branch_labels = None
 depends_on = None
