@@ -17,7 +17,7 @@ COPY constraints.txt pyproject.toml setup.cfg README.md LICENSE ./
 COPY app app
 COPY workers workers
 COPY migrations migrations
-RUN pip install -c constraints.txt '.[flower,s3]'
+RUN pip install -c constraints.txt '.[flower,s3,tracing]'
 
 FROM build AS build-worker
 ARG DEVICE=cpu
@@ -25,7 +25,7 @@ ARG TORCH_CPU_INDEX=
 RUN if [ "$DEVICE" = cpu ] && [ -n "$TORCH_CPU_INDEX" ]; \
     then pip install -c constraints.txt --index-url "$TORCH_CPU_INDEX" torch; \
     else pip install -c constraints.txt torch; fi
-RUN pip install -c constraints.txt '.[torch,examples,flower,s3]'
+RUN pip install -c constraints.txt '.[torch,examples,flower,s3,tracing]'
 
 FROM python:${PYTHON_VERSION}-slim AS runtime
 RUN useradd --system --uid 10001 --create-home headrace \

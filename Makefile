@@ -23,7 +23,7 @@ up: setup ## run the whole system in the foreground until Ctrl-C
 	$(BIN)/headracectl up
 
 ##@ Develop
-.PHONY: test check bench docs clean
+.PHONY: test check bench chaos docs clean
 test: setup ## run all tests, on real servers that they start themselves
 	$(BIN)/python -m pytest
 
@@ -35,6 +35,9 @@ check: setup ## lint, formatting, types, and who may import whom
 
 bench: setup ## run the benchmarks
 	$(BIN)/python -m benchmarks
+
+chaos: setup ## break whole systems in every way, SEEDS times each, and write what came of it into the docs
+	$(BIN)/python -m tests.chaos --seeds $(or $(SEEDS),20) && $(BIN)/python docs/generate.py
 
 docs: setup ## run the examples in the documentation
 	$(BIN)/python docs/generate.py && $(BIN)/python -m pytest tests/unit/test_docs.py tests/unit/test_compose.py

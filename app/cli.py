@@ -12,9 +12,12 @@ _COMMANDS = {
     "down": "app.embedded.commands",
     "status": "app.embedded.commands",
     "migrate": "app.commands.migrate",
+    "tenants": "app.commands.tenants",
     "keys": "app.commands.keys",
+    "audit": "app.commands.audit",
     "models": "app.commands.models",
     "workers": "app.commands.workers",
+    "pools": "app.commands.pools",
     "webhooks": "app.commands.webhooks",
     "doctor": "app.commands.doctor",
 }

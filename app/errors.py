@@ -13,6 +13,7 @@ HeadraceError
 │   ├── WrongMediaType        415
 │   ├── Invalid               422  read, but not acceptable; names each pointer
 │   ├── TooMany               429
+│   │   └── Overloaded        503  nobody's own limit: all have too much work
 │   └── WorkFailed            500  what it asked for was run, and failed
 └── JobError                  why a job failed; becomes the job's `error`
 """
@@ -97,13 +98,18 @@ class Invalid(RequestError):
 
 
 class TooMany(RequestError):
-    """Over a limit; `retry_after_s` says when to come back."""
+    """Over a limit; `retry_after_s` says when to come back, `violated` names the policies."""
 
     retryable = True
 
-    def __init__(self, code: str, detail: str, retry_after_s: float) -> None:
+    def __init__(self, code: str, detail: str, retry_after_s: float, violated: Sequence[str] = ()) -> None:
         super().__init__(code, detail)
         self.retry_after_s = retry_after_s
+        self.violated = tuple(violated)
+
+
+class Overloaded(TooMany):
+    """The whole system has more work than it gets through in time; nobody's own limit."""
 
 
 class WorkFailed(RequestError):

@@ -34,6 +34,9 @@ from app.intake.authenticate import Authenticator
 from app.intake.catalogue import Catalogue
 from app.intake.control import JobReader
 from app.intake.embeddings import Embedder
+from app.intake.pressure import Pressure
+from app.intake.quotas import Quotas
+from app.intake.rates import RateLimiter
 from app.intake.readiness import Readiness
 from app.settings import Settings
 from app.storage import Storage
@@ -93,6 +96,9 @@ def create_app(
         keyring=Keyring.of(settings),
         egress=egress,
         storage=storage or Storage.of(settings),
+        rates=RateLimiter(settings.redis_url, settings.limits),
+        quotas=Quotas(engine, settings.limits, clock),
+        pressure=Pressure(engine, settings.limits.wait_s, clock),
         readiness=Readiness(_probe_engine(settings), ringer, clock),
         clock=clock,
     )

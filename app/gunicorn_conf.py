@@ -43,6 +43,7 @@ limit_request_line = 8190
 preload_app = False
 accesslog = None
 errorlog = "-"
+logger_class = "app.api.serverlog.JsonLogger"
 loglevel = "warning"
 
 
@@ -76,3 +77,10 @@ def child_exit(_server: Any, worker: Any) -> None:
     from app.observability.metrics import forget_process
 
     forget_process(worker.pid)
+
+
+def worker_exit(_server: Any, _worker: Any) -> None:
+    """In the process that ends: send the spans that are left."""
+    from app.observability import tracing
+
+    tracing.shutdown()

@@ -119,6 +119,11 @@ class Worker(_Group):
     purchase: Literal["on_demand", "spot"] = Field(
         "on_demand", description="How the machine is bought. Spot machines may vanish."
     )
+    machine: str = Field(
+        "",
+        description="What the pool's executor calls the machine it runs on: instance, task or pod. "
+        "The host's name if absent.",
+    )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
@@ -159,6 +164,12 @@ class Worker(_Group):
     )
     memory_budget_mb: int = Field(
         4096, gt=0, description="Models kept loaded per child, least recently used out first, in MiB."
+    )
+    memory_limit_mb: int = Field(
+        0,
+        ge=0,
+        description="Most memory of its own that a child may hold, in MiB, by the kernel's count: an input "
+        "that needs more fails alone. 0 is 80 % of what the machine, or the container, has. Linux only.",
     )
     exports_dir: Path | None = Field(
         None,
@@ -252,6 +263,29 @@ class Files(_Group):
     )
 
 
+class Limits(_Group):
+    """What every tenant may, unless it has limits of its own (`headracectl tenants set`)."""
+
+    requests_per_minute: int = Field(
+        0, ge=0, le=1_000_000, description="Requests of one tenant in any 60 seconds; 0 is no limit."
+    )
+    key_requests_per_minute: int = Field(
+        0, ge=0, le=1_000_000, description="Requests with one key in any 60 seconds; 0 is no limit."
+    )
+    queued_jobs: int = Field(
+        1_000_000, ge=0, description="Jobs of one tenant that wait; over it, no more are taken. 0: no limit."
+    )
+    in_flight_jobs: int = Field(
+        0, ge=0, description="Jobs of one tenant that have not ended, waiting or running. 0: no limit."
+    )
+    wait_s: float = Field(
+        0,
+        ge=0,
+        description="Seconds that new jobs may have to wait; over it, more are refused with 503, and batches "
+        "from half of it on. 0: never.",
+    )
+
+
 class Batches(_Group):
     """Bulk submissions, and the clerk that keeps their books."""
 
@@ -305,6 +339,29 @@ class Scheduler(_Group):
     idempotency_hours: int = Field(24, ge=24, description="Hours an Idempotency-Key is remembered.")
 
 
+class Tracing(_Group):
+    """OpenTelemetry traces; more is set by OpenTelemetry's own `OTEL_EXPORTER_OTLP_*` variables."""
+
+    endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://\S+$",
+        description="OTLP/HTTP URL that traces are sent to, as in `http://collector:4318/v1/traces`. None "
+        "are made without it. Needs the extra `tracing`.",
+    )
+    ratio: float = Field(1.0, ge=0, le=1, description="Share of jobs and of requests that are traced.")
+
+
+class Scaling(_Group):
+    """The scaler, which gives pools more and fewer machines. Any number may run: an advisory lock lets one
+    work at a time.
+    """
+
+    tick_s: Seconds = Field(5.0, description="Seconds between two decisions.")
+    state_dir: Path | None = Field(
+        None, description="The state dir of the embedded stack, for pools that run in it; `up` sets it."
+    )
+
+
 class Settings(_Group):
     """Everything a Headrace process may be told. Unknown `HEADRACE_*` names are errors."""
 
@@ -324,6 +381,12 @@ class Settings(_Group):
     )
     metrics_dir: Path | None = Field(
         None, description="Folder that the processes of one machine share for their metrics."
+    )
+    metrics_bind: str | None = Field(
+        None,
+        pattern=r"^[^:\s]+:\d{1,5}$",
+        description="Address and port where worker, sender, clerk and scheduler show the metrics of their "
+        "machine, as in `0.0.0.0:9464`. The API shows them at /metrics in any case.",
     )
     allow_local_webhooks: bool = Field(
         False,
@@ -345,14 +408,20 @@ class Settings(_Group):
         description="What seals webhook secrets at rest: `ID:BASE64,…`, 32 bytes each, the first one seals. "
         "Derived from the secret key if absent. See `headracectl webhooks rekey`.",
     )
+    pools_file: Path | None = Field(
+        None, description="The TOML file that declares the pools. See docs/guides/scaling.md."
+    )
     api: Api = Api()
     worker: Worker = Worker()
     spot: Spot = Spot()
     sender: Sender = Sender()
     files: Files = Files()
+    limits: Limits = Limits()
     batches: Batches = Batches()
     media: Media = Media()
     scheduler: Scheduler = Scheduler()
+    tracing: Tracing = Tracing()
+    scaling: Scaling = Scaling()
 
     @model_validator(mode="after")
     def _urls_have_the_right_scheme(self) -> Self:
@@ -374,9 +443,11 @@ _GROUPS = {
     "SPOT": Spot,
     "SENDER": Sender,
     "FILES": Files,
+    "LIMITS": Limits,
     "BATCHES": Batches,
     "MEDIA": Media,
     "SCHEDULER": Scheduler,
+    "SCALING": Scaling,
 }
 
 

@@ -6,7 +6,7 @@ from flask import Flask
 
 from app.errors import SettingsError
 from app.factory import create_app
-from app.observability import logs
+from app.observability import logs, tracing
 from app.settings import load
 
 EXIT_SETTINGS = 3
@@ -17,6 +17,7 @@ def _application() -> Flask:
     try:
         settings = load()
         logs.configure(settings)
+        tracing.configure(settings, "api")
         return create_app(settings)
     except SettingsError as error:
         for problem in error.problems:

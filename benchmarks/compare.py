@@ -57,7 +57,8 @@ def headrace(model: str) -> Measure:
     def measure(stack: Stack, texts: list[str]) -> tuple[float, float]:
         with Client(stack.url, stack.api_key) as client:
             client.run(model, {"text": "load the model"}, timeout=120)
-            return load.headrace_rate(client, model, texts), load.headrace_idle(client, model, texts[:IDLE])
+        rate = load.headrace_rate(stack, model, texts)
+        return rate, statistics.median(load.headrace_idle(stack, model, texts[:IDLE]))
 
     return measure
 

@@ -88,8 +88,7 @@ def draw(rounds: list[Seen], plot: Path) -> None:
     axes.set_xlabel("predicted, ms")
     axes.set_ylabel("measured, ms")
     axes.legend()
-    figure.savefig(plot, metadata={"Date": None})
-    pyplot.close(figure)
+    report.save(figure, plot)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ matplotlib.use("svg")
 from matplotlib import pyplot
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from benchmarks.compare import Series
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
@@ -40,15 +42,15 @@ def comparison(series: "Sequence[Series]", texts: int, plot: Path) -> str:
     return "\n".join([*lines, "", f"![texts per second, by system](plots/{plot.name})", ""])
 
 
-def replace_section(name: str, text: str) -> None:
-    """Put `text` between the marks of this section of the page, in place of what is there."""
+def replace_section(name: str, text: str, path: Path = PAGE) -> None:
+    """Put `text` between the marks of this section of a page, in place of what is there."""
     begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-    page = PAGE.read_text()
+    page = path.read_text()
     head, _, rest = page.partition(begin)
     _, found, tail = rest.partition(end)
     if not found:
-        raise RuntimeError(f"{PAGE} has no section {name!r}")
-    PAGE.write_text(f"{head}{begin}{text}{end}{tail}")
+        raise RuntimeError(f"{path} has no section {name!r}")
+    path.write_text(f"{head}{begin}{text}{end}{tail}")
 
 
 def machine() -> str:
@@ -92,5 +94,11 @@ def _bars(series: "Sequence[Series]", plot: Path) -> None:
     axes.barh(names, medians, xerr=ranges, color=colors, capsize=3)
     axes.invert_yaxis()
     axes.set_xlabel("texts per second, median and range")
+    save(figure, plot)
+
+
+def save(figure: "Figure", plot: Path) -> None:
+    """Write a plot, without its date: the same figures are the same file."""
+    plot.parent.mkdir(exist_ok=True)
     figure.savefig(plot, metadata={"Date": None})
     pyplot.close(figure)

@@ -4,6 +4,8 @@ A table stands between `<!-- table: NAME -->` and `<!-- end -->`. tests/unit/tes
 not what this makes.
 """
 
+import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,17 +40,41 @@ def errors_table() -> str:
 
 def metrics_table() -> str:
     """Every metric by the name that a scraper sees."""
-    rows = ["| Metric | Labels | Meaning |", "|---|---|---|"]
+    rows = ["| Metric | Kind | Labels | Meaning |", "|---|---|---|---|"]
     for metric in vars(metrics).values():
         if isinstance(metric, MetricWrapperBase):
             name = metric._name + ("_total" if isinstance(metric, Counter) else "")
             labels = ", ".join(f"`{label}`" for label in metric._labelnames)
-            rows.append(f"| `{name}` | {labels} | {metric._documentation} |")
+            rows.append(f"| `{name}` | {metric._type} | {labels} | {metric._documentation} |")
+    return "\n".join(rows)
+
+
+def reliability_table() -> str:
+    """What `make chaos` found last: for each fault its seeds and how long recovery took."""
+    found = json.loads((DOCS / "reliability.json").read_text())
+    rows = [
+        f"Runs of {found['when']}. {found['machine']}",
+        "",
+        "| Fault | Promise | Seeds | Jobs | Broken promises | Recovery p50, p99 (bound) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for one in found["scenarios"]:
+        times = sorted(run["recovered_s"] for run in one["runs"] if not run["violations"])
+        middle, late = (times[math.ceil(share * len(times)) - 1] for share in (0.5, 0.99))
+        jobs, broken = (
+            sum(run["jobs"] for run in one["runs"]),
+            sum(len(run["violations"]) for run in one["runs"]),
+        )
+        rows.append(
+            f"| {one['fault']} | {one['promise']} | {len(one['runs'])} | {jobs} | {broken} "
+            f"| {middle:.1f} s, {late:.1f} s ({one['bound_s']} s) |"
+        )
     return "\n".join(rows)
 
 
 TABLES = {
-    "metrics": (DOCS / "guides" / "operate.md", metrics_table),
+    "reliability": (DOCS / "reliability.md", reliability_table),
+    "metrics": (DOCS / "metrics.md", metrics_table),
     "settings": (DOCS / "guides" / "operate.md", settings_table),
     "errors": (DOCS / "errors.md", errors_table),
 }

@@ -35,6 +35,7 @@ def batch(jobs: Sequence[ClaimedJob], runner: Runner) -> tuple[list[MicroBatch],
     model = runner.spec.name
     for micro_batch in micro_batches:
         metrics.BATCH_ITEMS.labels(model).observe(len(micro_batch.jobs))
+        metrics.BATCH_FILL_RATIO.labels(model).observe(len(micro_batch.jobs) / runner.spec.max_batch_items)
         metrics.BATCH_UNITS.labels(model, "asked").inc(sum(job.units for job in micro_batch.jobs))
         metrics.BATCH_UNITS.labels(model, "padded").inc(micro_batch.padded_units)
     sizes = [len(micro_batch.jobs) for micro_batch in micro_batches]

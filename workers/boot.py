@@ -15,11 +15,12 @@ from celery import Celery, signals
 from app.broker.celery import make_celery
 from app.db.engine import connect, make_engine
 from app.errors import SettingsError, Unavailable
-from app.observability import logs, metrics
+from app.observability import exporter, logs, metrics, tracing
 from app.settings import Settings, load
 from workers.drainflag import DrainFlag
 from workers.heartbeat import Background
 from workers.presence import Slot
+from workers.runners.learned import LearnedCaps
 from workers.siblings import Siblings
 from workers.spot.agent import Agent
 from workers.spot.providers import choose
@@ -61,6 +62,7 @@ class Worker(Generic[Kind]):
         self._make = make
         self._flag = DrainFlag()
         self._siblings = Siblings()
+        self._learned = LearnedCaps()
         # What the parent knows and its children inherit by the fork.
         self._name = program
         self._children = 1
@@ -146,6 +148,7 @@ class Worker(Generic[Kind]):
         from billiard import process
 
         logs.configure(self._settings)
+        tracing.configure(self._settings, self._program)
         slot = Slot(
             name=self._name,
             queues=tuple(sorted(self.app.amqp.queues.consume_from)),
@@ -153,8 +156,12 @@ class Worker(Generic[Kind]):
             children=self._children,
             flag=self._flag,
             siblings=self._siblings,
+            learned=self._learned,
             parent=self._parent,
         )
+        if slot.number == 0:
+            # Not the parent: it forks, so it has no threads. The first child is always one of these.
+            exporter.export(self._settings.metrics_bind)
         self._member, self._background = self._make(self._settings, slot)
         self._background.start()
 
@@ -164,3 +171,4 @@ class Worker(Generic[Kind]):
             self._background.stop()
         if self._member is not None:
             self._member.stop()
+        tracing.shutdown()

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from app.broker.ring import Ringer
-from app.db import models
+from app.db import models, speeds
 from app.db.engine import Engine, make_engine
 from app.domain.egress import EgressPolicy
 from app.domain.lanes import parse_queue
@@ -22,6 +22,7 @@ from workers.ahead import Ahead
 from workers.behind import Behind
 from workers.drainflag import DrainFlag
 from workers.held import Held
+from workers.lease import Lease
 from workers.media.stage import MediaStage
 from workers.notify import Notifier
 from workers.outputs import Outputs
@@ -57,7 +58,8 @@ class Child(Presence):
         clock: Callable[[], float] = time.monotonic,
         end_worker: Callable[[], object] = lambda: None,
     ) -> None:
-        super().__init__(engine, identity, flag, runners.status, end_worker)
+        lease = Lease(settings.lease_ttl_s, clock)
+        super().__init__(engine, identity, flag, runners.status, end_worker, lease)
         self.engine = engine
         self.ringer = ringer
         self.notifier = notifier
@@ -95,7 +97,7 @@ class Child(Presence):
             notifier=Notifier(settings.redis_url),
             runners=RunnerCache(
                 lambda spec: LocalRunner.load(
-                    spec, device, settings.worker.exports_dir, settings.worker.longest_s
+                    spec, device, settings.worker.exports_dir, settings.worker.longest_s, slot.learned
                 ),
                 settings.worker.memory_budget_mb,
             ),
@@ -116,6 +118,11 @@ class Child(Presence):
             siblings=slot.siblings,
             end_worker=slot.end_worker,
         )
+
+    def heartbeat(self) -> None:
+        """As every process's, and how fast this one works: what a backlog is worth is known by it."""
+        super().heartbeat()
+        speeds.note(self.engine, self.identity.pool, self.runners.worked())
 
     def version(self, version_id: int) -> ModelVersion | None:
         """The registered version with this id, as it was at most `VERSION_TTL_S` ago."""

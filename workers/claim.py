@@ -1,13 +1,15 @@
 """claim: a doorbell becomes `ClaimedJob`s, each under a lease with a fencing epoch."""
 
 import time
+from collections.abc import Sequence
 
 from app.db import claim as sql
 from app.db.claim import Claimed
 from app.db.engine import Engine
+from app.domain.ids import made_at
 from app.domain.lanes import Lane
 from app.domain.model import ModelVersion
-from app.domain.stages import WorkerIdentity
+from app.domain.stages import ClaimedJob, WorkerIdentity
 from app.domain.window import Window
 from app.observability import logs, metrics
 
@@ -43,6 +45,7 @@ def claim(
     )
     metrics.CLAIM_SECONDS.observe(time.perf_counter() - started)
     if jobs := claimed.jobs:
+        _observe_waits(jobs, lane)
         metrics.CLAIM_JOBS.labels(version.spec.name).inc(len(jobs))
         log.info(
             "claim.jobs",
@@ -53,3 +56,10 @@ def claim(
             epoch=jobs[0].epoch,
         )
     return claimed
+
+
+def _observe_waits(jobs: Sequence[ClaimedJob], lane: Lane) -> None:
+    now, waits = time.time(), metrics.CLAIM_WAIT_SECONDS.labels(lane.label)
+    for job in jobs:
+        if not job.attempt:
+            waits.observe(max(0.0, now - made_at(job.id)))

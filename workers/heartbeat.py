@@ -12,6 +12,7 @@ from workers.presence import Presence
 log = structlog.get_logger()
 
 POLL_S = 1.0
+RETRY_S = 1.0
 LOOK_S = 0.2
 """How soon a child notices that its worker is draining."""
 
@@ -52,14 +53,17 @@ class Background:
 
     def _beat(self) -> None:
         while True:
+            pause_s = self._heartbeat_s
             try:
                 self._presence.heartbeat()
             except Unavailable as error:
                 log.warning("heartbeat.missed", reason=str(error))
+                # When Postgres is back, whoever is heard first keeps its leases.
+                pause_s = min(pause_s, RETRY_S)
             except Exception:
                 # A heartbeat that dies silently would cost every lease of this process.
                 log.exception("heartbeat.failed")
-            if self._stop.wait(self._heartbeat_s):
+            if self._stop.wait(pause_s):
                 return
 
     def _lifeline(self) -> None:

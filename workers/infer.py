@@ -55,13 +55,24 @@ def _run(
         with running(jobs) as context:
             ran = runner.run([prepared.value for prepared in jobs], context)
     except Exception as error:
-        if is_out_of_memory(error):
-            runner.shrink(len(jobs), MicroBatch(jobs).padded_units)
+        exhausted = is_out_of_memory(error)
+        if exhausted:
+            runner.free()
         if len(jobs) == 1:
             return [_outcome(jobs[0], verdict_of(error), 1, clock() - started, clock() - started)]
-        half = len(jobs) // 2
-        return _run(jobs[:half], runner, running, clock) + _run(jobs[half:], runner, running, clock)
-    return _outcomes(jobs, ran, clock() - started)
+    else:
+        return _outcomes(jobs, ran, clock() - started)
+    # Beyond the except block: the error's traceback holds what the model had allocated.
+    half = len(jobs) // 2
+    outcomes = _run(jobs[:half], runner, running, clock) + _run(jobs[half:], runner, running, clock)
+    # One input that is too much even alone says nothing about how many others fit together.
+    if exhausted and not any(map(_too_much_alone, outcomes)):
+        runner.shrink(len(jobs), MicroBatch(jobs).padded_units)
+    return outcomes
+
+
+def _too_much_alone(outcome: Outcome) -> bool:
+    return isinstance(outcome.verdict, Failed) and outcome.verdict.code == "out_of_memory"
 
 
 def _outcomes(jobs: tuple[PreparedJob, ...], ran: Ran, run_s: float) -> list[Outcome]:

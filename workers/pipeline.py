@@ -10,7 +10,7 @@ clear the flag ─► claim a window ─► (more left? ring, so that other chil
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any
@@ -19,6 +19,7 @@ from uuid import UUID
 from app.broker.ring import doorbell_for
 from app.db import upkeep, workers
 from app.db.claim import Claimed
+from app.domain.ids import batch_of
 from app.domain.lanes import Lane, queue_name
 from app.domain.model import ModelVersion
 from app.domain.planning import Caps
@@ -38,7 +39,7 @@ from app.domain.stages import (
 from app.domain.states import Reason
 from app.domain.window import Window, window_for
 from app.errors import Unavailable
-from app.observability import metrics
+from app.observability import metrics, tracing
 from workers.batch import batch
 from workers.child import Child
 from workers.claim import claim
@@ -80,11 +81,13 @@ def drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
     Whatever goes wrong here, no lease stays with a child that does not work on it: the child starts
     over under a new identity, and what the old one held is rescued without a charge.
     """
-    child.ensure_announced()
+    child.begin()
     child.works(True)
+    began, ended = time.perf_counter(), "error"
     try:
         report = _drain(child, version, lane)
         child.behind.join()
+        ended = report.ended
         return report
     except BaseException:
         # Results that are being written still count.
@@ -95,6 +98,8 @@ def drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
     finally:
         child.held.clear()
         child.works(False)
+        metrics.DRAINS.labels(version.spec.name, ended).inc()
+        metrics.DRAIN_SECONDS.labels(version.spec.name).inc(time.perf_counter() - began)
 
 
 def drain_all(child: Child) -> None:
@@ -257,7 +262,8 @@ def _work_off(
             continue
         if more and planned is micro_batches[-1]:
             _claim_ahead(child, version, bell, runner, micro_batch, until)
-        outcomes = infer(micro_batch, runner, _running(child, micro_batch))
+        with _traced(micro_batch, runner, bell.lane):
+            outcomes = infer(micro_batch, runner, _running(child, micro_batch))
         child.held.done()
         dear = child.settings.purchase == "spot" and time.perf_counter() - began > DEAR_S
         if not dear and (more or planned is not micro_batches[-1]):
@@ -268,6 +274,13 @@ def _work_off(
             finish(child, outcomes)
         report.jobs += len(outcomes)
         report.batches.append(len(outcomes))
+
+
+def _traced(micro_batch: MicroBatch, runner: Runner, lane: Lane) -> AbstractContextManager[None]:
+    """A batch's jobs have no traces of their own, but their batch's."""
+    ids = (prepared.job.id for prepared in micro_batch.jobs)
+    about = map(batch_of, ids) if lane is Lane.BATCH else ids
+    return tracing.micro_batch(runner.spec.name, runner.spec.version, about, micro_batch.padded_units)
 
 
 def _expected_s(runner: Runner, planned: MicroBatch) -> float | None:

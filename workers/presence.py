@@ -1,5 +1,6 @@
 """A worker process as the others see it: its row in `workers`, its heartbeat, its leaving."""
 
+import math
 import os
 import signal
 import socket
@@ -18,6 +19,8 @@ from app.domain.stages import WorkerIdentity
 from app.observability import metrics
 from app.settings import Worker as WorkerSettings
 from workers.drainflag import DrainFlag
+from workers.lease import Lease
+from workers.runners.learned import LearnedCaps
 from workers.siblings import Siblings
 
 
@@ -31,6 +34,7 @@ class Slot:
     children: int
     flag: DrainFlag
     siblings: Siblings
+    learned: LearnedCaps
     parent: int = 0
     """The worker's own process; 0: none that is to be told to end."""
 
@@ -51,6 +55,7 @@ class Slot:
             purchase=settings.purchase,
             device=device,
             queues=self.queues,
+            machine=settings.machine or socket.gethostname(),
         )
 
 
@@ -64,8 +69,10 @@ class Presence:
         flag: DrainFlag,
         status: Callable[[], dict[str, Any]] = dict,
         end_worker: Callable[[], object] = lambda: None,
+        lease: Lease | None = None,
     ) -> None:
         self.identity = identity
+        self.lease = lease or Lease(math.inf)
         self.busy = threading.Lock()
         """Held by whoever works under this identity: the Celery task, or the lifeline while Redis is away."""
         self._engine = engine
@@ -88,11 +95,22 @@ class Presence:
             if self._former is not None:
                 workers.stop(self._engine, self._former)
                 self._former = None
+            sent_at = self.lease.now()
             workers.register(self._engine, self.identity)
+            self.lease.renew(sent_at)
             self._announced = True
             gone = [id for id, pid in workers.siblings(self._engine, self.identity) if not _alive(pid)]
             if gone:
                 workers.bury(self._engine, gone)
+
+    def begin(self) -> None:
+        """Be somebody whose leases last: who was silent for too long starts over under a new identity.
+
+        Called before claiming, while nothing is held. Raises `Unavailable`.
+        """
+        if self.lease.is_over():
+            self.abandon()
+        self.ensure_announced()
 
     def abandon(self) -> None:
         """Give up this identity and with it every lease it may hold; the next work has a new one."""
@@ -108,7 +126,10 @@ class Presence:
         """
         self.ensure_announced()
         identity = self.identity
+        sent_at = self.lease.now()
         seen = workers.heartbeat(self._engine, identity.id, self._status())
+        if seen is not None and self.identity.id == identity.id:
+            self.lease.renew(sent_at)
         if seen is not None and seen.state == "draining" and not self._flag.is_set():
             # An operator said so. The whole worker leaves: its parent would replace a child that left alone.
             if self._flag.enter(DrainCause.OPERATOR, seen.left_s):

@@ -15,5 +15,5 @@ def verdict_of(error: Exception) -> Failed:
     if isinstance(error, JobError):
         return Failed(error.code, error.message[:MAX_MESSAGE], error.retryable)
     if is_out_of_memory(error):
-        return Failed("out_of_memory", "the device has too little memory for this input alone", False)
+        return Failed("out_of_memory", "there is too little memory for this input alone", False)
     return Failed("model_error", f"{type(error).__name__}: {error}"[:MAX_MESSAGE], True)

@@ -11,13 +11,19 @@ from werkzeug.datastructures import Headers
 from app.api.prefer import wait_seconds
 from app.api.services import services
 from app.broker.wakeups import Waiter
+from app.db.accept import knows
+from app.domain.lanes import Lane
 from app.domain.states import TERMINAL
+from app.errors import TooMany
 from app.intake import view
 from app.intake.accept import Fresh, Prepared, Replayed
 from app.intake.authenticate import Principal
 from app.intake.idempotency import Once
 from app.intake.wait import until_finished, watching
+from app.observability import metrics
+from app.settings import Files
 
+NO_LIMIT_BYTES = 2**62
 POLL_AGAIN_S = "1"
 _REPLAYED = {"Idempotent-Replayed": "true"}
 
@@ -55,6 +61,25 @@ def base_url() -> str:
     return services().settings.api.public_url or f"{request.scheme}://{request.host}"
 
 
+def admit(principal: Principal, lane: Lane, jobs: int, key: Once | None = None) -> None:
+    """Raise `TooMany` or `Overloaded` unless there is room for these jobs, or `key` made them before."""
+    parts = services()
+    try:
+        parts.quotas.admit(principal, jobs)
+        parts.pressure.admit(lane)
+    except TooMany as error:
+        if key is not None and knows(parts.engine, principal.tenant_id, key):
+            return
+        metrics.LIMITS_REFUSED.labels(error.violated[0] if error.violated else "wait").inc()
+        raise
+
+
+def file_limits(principal: Principal) -> Files:
+    """What this tenant's files may take."""
+    limits, own = services().settings.files, principal.limits.stored_bytes
+    return limits if own is None else limits.model_copy(update={"quota_bytes": own or NO_LIMIT_BYTES})
+
+
 def wanted_wait() -> int | None:
     """What `Prefer: wait` asks for. Raises `Malformed`; so ask before anything is written."""
     return wait_seconds(request.headers.getlist("Prefer"), services().settings.api.max_wait_s)
@@ -63,6 +88,7 @@ def wanted_wait() -> int | None:
 def accepted(principal: Principal, prepared: Prepared, key: Once | None, wait_s: int | None) -> Response:
     """Write the job and answer: 202 with it; after a wait, the job as it is then, and 200 if it ended."""
     parts = services()
+    admit(principal, Lane.INTERACTIVE, 1, key)
     if wait_s is None:
         written = parts.intake.write(prepared, key)
         if isinstance(written, Fresh):

@@ -3,11 +3,12 @@
 from flask import Blueprint, Response, request
 
 from app.api import parameters as p
-from app.api.answers import base_url, json_answer, list_answer
+from app.api.answers import admit, base_url, file_limits, json_answer, list_answer
 from app.api.body import read_json
 from app.api.operation import Answer, Operation, route
 from app.api.schemas import Batch, BatchList
 from app.api.services import services
+from app.domain.lanes import Lane
 from app.intake import batch_request, batch_results, batch_view, batches
 from app.intake.authenticate import Principal
 from app.intake.batch_request import BatchRequest
@@ -43,6 +44,7 @@ blueprint = Blueprint("batches", __name__)
             "file_quota_exceeded",
             "invalid_request",
             "idempotency_key_reused",
+            *p.FULL_ERRORS,
             "storage_not_configured",
         ),
     ),
@@ -51,7 +53,10 @@ def create(principal: Principal) -> Response:
     """Make a batch."""
     body = read_json()
     asked = batch_request.read(body, services().egress)
-    return _made(_batches(principal).create(asked, once(_key(), batches.ENDPOINT, body)))
+    key = once(_key(), batches.ENDPOINT, body)
+    if not asked.dry_run:
+        admit(principal, Lane.BATCH, len(asked.requests or (1,)), key)
+    return _made(_batches(principal).create(asked, key))
 
 
 @route(
@@ -143,12 +148,14 @@ def cancel(principal: Principal, batch_id: str) -> Response:
             "nothing_to_retry",
             "idempotency_in_flight",
             "idempotency_key_reused",
+            *p.FULL_ERRORS,
         ),
     ),
 )
 def retry(principal: Principal, batch_id: str) -> Response:
     """Make a batch of what failed in another."""
     key = once(_key(), batches.RETRY, batch_id)
+    admit(principal, Lane.BATCH, 1, key)
     return _made(_batches(principal).retry(batches.parse_batch_id(batch_id), key))
 
 
@@ -181,7 +188,7 @@ def results(principal: Principal, batch_id: str) -> Response:
 
 def _batches(principal: Principal) -> Batches:
     parts = services()
-    return Batches(parts.engine, parts.storage, parts.ringer, parts.settings.files, principal)
+    return Batches(parts.engine, parts.storage, parts.ringer, file_limits(principal), principal)
 
 
 def _key() -> str | None:

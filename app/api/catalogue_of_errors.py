@@ -147,12 +147,25 @@ _CODES = (
     ),
     ErrorCode("too_many_requests", 429, "Too many requests", "Come back after Retry-After seconds."),
     ErrorCode(
+        "job_quota_exceeded",
+        429,
+        "Too many jobs",
+        "The tenant has as many jobs as it may; `violated-policies` says of which kind. Come back once some"
+        " have ended.",
+    ),
+    ErrorCode(
         "embedding_failed",
         500,
         "Embedding failed",
         "The model failed at one of the texts for a reason of its own, see `errors`; the rest is canceled.",
     ),
     ErrorCode("internal_error", 500, "Internal error", "A bug of ours. Quote the request_id."),
+    ErrorCode(
+        "overloaded",
+        503,
+        "Overloaded",
+        "More work waits in all than is done in time. Come back after Retry-After seconds.",
+    ),
     ErrorCode("unavailable", 503, "Unavailable", "A service behind this one is away. Try again."),
     ErrorCode(
         "too_many_waiters", 503, "Too many streams", "This process holds as many as it may. Try again."

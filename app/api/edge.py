@@ -7,7 +7,7 @@ from uuid import uuid4
 import structlog
 from flask import Flask, Response, g, request
 
-from app.observability import metrics
+from app.observability import metrics, tracing
 from app.observability.logs import get_logger
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -34,6 +34,10 @@ def _begin() -> None:
     g.request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{uuid4().hex}"
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
+    if _route() not in _QUIET_ROUTES:
+        trace_id = tracing.begin_request(_method(), request.headers.get("traceparent"))
+        if trace_id:
+            structlog.contextvars.bind_contextvars(trace_id=trace_id)
 
 
 def _end(response: Response) -> Response:
@@ -42,8 +46,8 @@ def _end(response: Response) -> Response:
     headers["X-Request-Id"] = g.request_id
     headers["X-Content-Type-Options"] = "nosniff"
     headers.setdefault("Cache-Control", "no-store")
-    method = request.method if request.method in _METHODS else "OTHER"
-    route = request.url_rule.rule if request.url_rule else "unmatched"
+    method, route = _method(), _route()
+    tracing.end_request(method, route, response.status_code)
     metrics.http_requests(method, route, response.status_code).inc()
     if not g.get("held"):
         metrics.http_seconds(method, route).observe(elapsed)
@@ -56,3 +60,11 @@ def _end(response: Response) -> Response:
             duration_ms=round(elapsed * 1000, 2),
         )
     return response
+
+
+def _method() -> str:
+    return request.method if request.method in _METHODS else "OTHER"
+
+
+def _route() -> str:
+    return request.url_rule.rule if request.url_rule else "unmatched"

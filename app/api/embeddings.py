@@ -4,11 +4,12 @@ from flask import Blueprint, Response, g
 
 from app.api import parameters as p
 from app.api import peer
-from app.api.answers import json_answer
+from app.api.answers import admit, json_answer
 from app.api.body import read_json
 from app.api.operation import Answer, Operation, route
 from app.api.schemas import EmbeddingList
 from app.api.services import services
+from app.domain.lanes import Lane
 from app.errors import RequestError
 from app.intake import embedding_request, embedding_view
 from app.intake.authenticate import Principal
@@ -38,6 +39,7 @@ blueprint = Blueprint("embeddings", __name__)
             "invalid_request",
             "model_does_not_embed",
             "invalid_input",
+            *p.FULL_ERRORS,
             "embedding_failed",
             "embedding_timeout",
             "too_many_waiters",
@@ -50,6 +52,7 @@ def create(principal: Principal) -> Response:
     try:
         asked = embedding_request.read(read_json())
         prepared = embedder.prepare(principal, asked)
+        admit(principal, Lane.INTERACTIVE, len(prepared.jobs))
     except RequestError as error:
         metrics.ACCEPT_REFUSED.labels(error.code).inc()
         raise

@@ -7,7 +7,7 @@ from flask import Blueprint, Response, request
 
 from app.api import parameters as p
 from app.api import ranges
-from app.api.answers import json_answer, list_answer
+from app.api.answers import file_limits, json_answer, list_answer
 from app.api.multipart import OVERHEAD, read_multipart
 from app.api.operation import Answer, Operation, route
 from app.api.problems import problem
@@ -57,7 +57,7 @@ blueprint = Blueprint("files", __name__)
 def create(principal: Principal) -> Response:
     """Store a file."""
     parts = services()
-    limits = parts.settings.files
+    limits = file_limits(principal)
     key = read_key(request.headers.get("Idempotency-Key"))
     if (request.content_length or 0) > limits.max_bytes + OVERHEAD:
         raise files.too_large(limits)

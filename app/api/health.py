@@ -89,4 +89,7 @@ def readyz() -> Response:
 )
 def prometheus() -> Response:
     """Everything that is measured."""
+    report = services().readiness.report()
+    metrics.SERVICE_UP.labels("postgres").set(report.postgres is None)
+    metrics.SERVICE_UP.labels("redis").set(report.redis is None)
     return Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE_LATEST)

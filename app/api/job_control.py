@@ -62,6 +62,7 @@ def cancel(principal: Principal, job_id: str) -> Response:
             "version_gone",
             "idempotency_in_flight",
             "idempotency_key_reused",
+            *p.FULL_ERRORS,
         ),
     ),
 )

@@ -50,6 +50,7 @@ blueprint = Blueprint("jobs", __name__)
             "unknown_version",
             "version_mismatch",
             "idempotency_key_reused",
+            *p.FULL_ERRORS,
         ),
     ),
 )

@@ -6,7 +6,7 @@ from functools import wraps
 from typing import Any
 
 import structlog
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, after_this_request, g, request
 from pydantic import BaseModel
 
 from app.api.services import services
@@ -14,7 +14,7 @@ from app.intake.authenticate import Principal
 
 View = Callable[..., Response]
 
-_KEY_ERRORS = ("missing_api_key", "invalid_api_key")
+_KEY_ERRORS = ("missing_api_key", "invalid_api_key", "too_many_requests")
 _ANY_ERRORS = ("unavailable", "internal_error")
 
 
@@ -87,6 +87,7 @@ def _guarded(view: View, scope: str | None) -> View:
     @wraps(view)
     def guarded(**path: str) -> Response:
         principal: Principal = services().authenticator.authenticate(request.headers.get("Authorization"))
+        services().rates.admit(principal, _show_later)
         structlog.contextvars.bind_contextvars(tenant=principal.tenant, key_id=principal.key_id)
         if scope is not None:
             principal.require(scope)
@@ -94,6 +95,13 @@ def _guarded(view: View, scope: str | None) -> View:
         return view(principal, **path)
 
     return guarded
+
+
+def _show_later(headers: Mapping[str, str]) -> None:
+    @after_this_request
+    def show(response: Response) -> Response:
+        response.headers.update(headers)
+        return response
 
 
 def _described(view: View, operation: Operation) -> View:

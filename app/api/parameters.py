@@ -66,6 +66,8 @@ BODY_ERRORS = (
     "body_too_large",
     "unsupported_media_type",
 )
+FULL_ERRORS = ("job_quota_exceeded", "overloaded")
+"""Of what makes jobs."""
 ACCEPTED_HEADERS = ("Location", "Retry-After", "Preference-Applied", "Idempotent-Replayed")
 MADE_HEADERS = ("Location", "Idempotent-Replayed")
 ENDED_HEADERS = ("Location", "Preference-Applied", "Idempotent-Replayed")
@@ -151,6 +153,8 @@ LIST_DELIVERIES = (
 HEADERS = {
     "Location": "Where what was made is.",
     "Retry-After": "Seconds after which to look again.",
+    "RateLimit-Policy": "The limits of requests that hold for this key, if any (IETF draft).",
+    "RateLimit": "What is left of each, and in how many seconds there is more (IETF draft).",
     "Preference-Applied": "`wait=N` if the answer was held.",
     "Idempotent-Replayed": "`true` if an earlier request with this key made it.",
     "X-Request-Id": "The request's id: yours, or a new one.",

@@ -1,6 +1,7 @@
 """Errors to HTTP, and nowhere else: `application/problem+json` (RFC 9457) for every 4xx and 5xx."""
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Any
 
 import orjson
@@ -24,6 +25,7 @@ _STATUS: tuple[tuple[type[HeadraceError], int], ...] = (
     (errors.TooLarge, 413),
     (errors.WrongMediaType, 415),
     (errors.Invalid, 422),
+    (errors.Overloaded, 503),
     (errors.TooMany, 429),
     (errors.WorkFailed, 500),
     (errors.Unavailable, 503),
@@ -83,8 +85,11 @@ def _ours(error: HeadraceError) -> Response:
         return _bug(error)
     headers: dict[str, str] = {}
     retryable = error.retryable or error.code in _RETRY_SOON
+    extensions: dict[str, Any] = {}
     if isinstance(error, errors.TooMany):
-        headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
+        headers["Retry-After"] = str(max(1, ceil(error.retry_after_s)))
+        if error.violated:
+            extensions["violated-policies"] = list(error.violated)
     elif retryable:
         headers["Retry-After"] = str(_RETRY_AFTER_S)
     elif isinstance(error, errors.WorkFailed):
@@ -100,6 +105,7 @@ def _ours(error: HeadraceError) -> Response:
             errors=error.errors,
             retryable=retryable,
             headers=headers,
+            **extensions,
         )
     _log.warning("http.unavailable", exc_info=error)
     return problem(status, error.code, str(error), retryable=retryable, headers=headers)

@@ -16,6 +16,9 @@ from app.intake.authenticate import Authenticator
 from app.intake.catalogue import Catalogue
 from app.intake.control import JobReader
 from app.intake.embeddings import Embedder
+from app.intake.pressure import Pressure
+from app.intake.quotas import Quotas
+from app.intake.rates import RateLimiter
 from app.intake.readiness import Readiness
 from app.settings import Settings
 from app.storage import Storage
@@ -39,6 +42,9 @@ class Services:
     keyring: Keyring
     egress: EgressPolicy
     storage: Storage
+    rates: RateLimiter
+    quotas: Quotas
+    pressure: Pressure
     readiness: Readiness
     clock: Callable[[], float]
 

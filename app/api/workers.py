@@ -9,6 +9,7 @@ from app.api.answers import json_answer
 from app.api.operation import Answer, Operation, route
 from app.api.schemas import Worker, WorkerList
 from app.api.services import services
+from app.db import audit
 from app.db import workers as sql
 from app.domain.ids import InvalidId, format_id, parse_id
 from app.errors import NotFound
@@ -52,7 +53,7 @@ def list_all(_principal: Principal) -> Response:
         errors=("worker_not_found",),
     ),
 )
-def drain(_principal: Principal, worker_id: str) -> Response:
+def drain(principal: Principal, worker_id: str) -> Response:
     """Tell a worker to leave. One that is gone stays as it is."""
     engine = services().engine
     try:
@@ -63,6 +64,7 @@ def drain(_principal: Principal, worker_id: str) -> Response:
     rows = sql.list_all(engine, id)
     if not rows:
         raise _not_found()
+    audit.note(engine, f"key:{principal.key_id}", "workers.drain", worker_id)
     return json_answer(_shown(rows[0]))
 
 

@@ -20,8 +20,10 @@ from app.domain.stages import Doorbell
 FLAG_TTL_MS = 2000
 """A flag outlives its message by at most this long, if Redis lost the message."""
 
-MESSAGE_TTL_S = 30
-"""A bell nobody heard for this long says nothing new: the sweep rings again."""
+MESSAGE_TTL_S = 2 * 3600
+"""A bell nobody heard for this long says nothing new: the sweep rings again. Celery goes by the clock of the
+worker's machine, which may be an hour ahead of ours: with less, such a worker would never hear a bell.
+"""
 
 MODEL_LOAD_S = 300
 """What a drain may spend on loading a model before Celery's hard limit ends its child."""

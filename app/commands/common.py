@@ -1,7 +1,10 @@
 """What every operator command shares: which stack it works on, and how errors and output look."""
 
 import functools
+import getpass
 import json
+import os
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,6 +38,15 @@ def operator_command(command: Callable[..., None]) -> Callable[..., None]:
             raise click.ClickException(str(error)) from None
 
     return run
+
+
+def actor() -> str:
+    """Who runs this command, for the audit log: the account, and the machine."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"cli:{user}@{socket.gethostname()}"
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="For programs.")

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from app.commands.common import as_json, operator_command, show
+from app.commands.common import actor, as_json, operator_command, show
+from app.db import audit
 from app.db import keys as sql
 from app.db.engine import make_engine
 from app.errors import NotFound
@@ -25,6 +26,9 @@ def keys() -> None:
     "--scope", "scopes", multiple=True, help=f"Repeatable; default: all. One of {' '.join(SCOPES)}."
 )
 @click.option("--expires-days", type=click.IntRange(1), help="Days until it stops working. Default: never.")
+@click.option(
+    "--requests-per-minute", type=click.IntRange(0, 1_000_000), help="0: no limit. Default: its tenant's."
+)
 @as_json
 @operator_command
 def create(
@@ -33,6 +37,7 @@ def create(
     name: str,
     scopes: tuple[str, ...],
     expires_days: int | None,
+    requests_per_minute: int | None,
     as_json: bool,
 ) -> None:
     """Make a key and print it: the only time it is seen."""
@@ -44,9 +49,12 @@ def create(
         name=name,
         scopes=scopes or SCOPES,
         expires_at=datetime.now(UTC) + timedelta(days=expires_days) if expires_days else None,
+        requests_per_minute=requests_per_minute,
     )
+    key_id = key.split("_")[1]
+    audit.note(engine, actor(), "keys.create", key_id, tenant=tenant, scopes=list(scopes or SCOPES))
     if as_json:
-        click.echo(json.dumps({"key": key, "id": key.split("_")[1], "tenant": tenant}))
+        click.echo(json.dumps({"key": key, "id": key_id, "tenant": tenant}))
     else:
         click.echo(key)
         click.echo("Keep it: only its hash is stored.", err=True)
@@ -66,11 +74,13 @@ def list_keys(settings: Settings, as_json: bool) -> None:
             "created_at": row.created_at,
             "expires_at": row.expires_at,
             "revoked_at": row.revoked_at,
+            "last_used_at": row.last_used_at,
+            "requests_per_minute": row.requests_per_minute,
             "live": row.live,
         }
         for row in sql.list_all(make_engine(settings.database_url))
     ]
-    show(rows, ["id", "tenant", "name", "live", "created_at", "expires_at"], as_json=as_json)
+    show(rows, ["id", "tenant", "name", "live", "created_at", "expires_at", "last_used_at"], as_json=as_json)
 
 
 @keys.command()
@@ -78,6 +88,8 @@ def list_keys(settings: Settings, as_json: bool) -> None:
 @operator_command
 def revoke(settings: Settings, key_id: str) -> None:
     """Revoke a key by its id (the middle part of hr_ID_SECRET). API processes notice within seconds."""
-    if not sql.revoke(make_engine(settings.database_url), key_id):
+    engine = make_engine(settings.database_url)
+    if not sql.revoke(engine, key_id):
         raise NotFound("key_not_found", f"there is no live key with the id {key_id}")
+    audit.note(engine, actor(), "keys.revoke", key_id)
     click.echo(f"revoked {key_id}")

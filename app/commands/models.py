@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from app.commands.common import as_json, operator_command, show
+from app.commands.common import actor, as_json, operator_command, show
 from app.commands.slots import slots
 from app.commands.tune import tune
+from app.db import audit
 from app.db import models as sql
 from app.db.engine import make_engine
 from app.errors import HeadraceError, NotFound
@@ -38,6 +39,8 @@ def register(settings: Settings, source: str, replace: bool, as_json: bool) -> N
         # The user's own module failed to import: its traceback is what they need to see.
         traceback.print_exc()
         sys.exit(f"Error: {source} could not be imported")
+    engine = make_engine(settings.database_url)
+    audit.note(engine, actor(), "models.register", f"{name}@{version}", source=source, replace=replace)
     if as_json:
         click.echo(json.dumps({"model": name, "version": version}))
     else:
@@ -80,6 +83,7 @@ def use(settings: Settings, model: str) -> None:
     if found is None:
         raise NotFound("model_not_found", f"there is no model {model}")
     sql.make_current(engine, name, found.id)
+    audit.note(engine, actor(), "models.use", f"{name}@{found.spec.version}")
     click.echo(f"{name} is {name}@{found.spec.version} from now on")
 
 

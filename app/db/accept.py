@@ -63,10 +63,11 @@ _ACCEPT = text(
                metadata, retry_of
           FROM asked
          WHERE key IS NULL OR id = ANY (ARRAY(SELECT resource_id FROM keyed))
-        RETURNING id, version_id, lane, priority, created_at, expires_at
+        RETURNING id, tenant_id, version_id, lane, priority, created_at, expires_at
     ), place AS (
-        INSERT INTO job_ready (job_id, version_id, lane, priority, rank, expires_at)
-        SELECT id, version_id, lane, priority, extract(epoch FROM created_at) * 1000000, expires_at
+        INSERT INTO job_ready (job_id, tenant_id, version_id, lane, priority, rank, expires_at)
+        SELECT id, tenant_id, version_id, lane, priority, extract(epoch FROM created_at) * 1000000,
+               expires_at
           FROM job
     )
     SELECT id, created_at, expires_at FROM job
@@ -121,6 +122,13 @@ def accept(engine: Engine, job: QueuedJob, idempotency: IdempotencyKey | None) -
         asked = {"tenant_id": job.tenant_id, "endpoint": idempotency.endpoint, "key": idempotency.key}
         first = connection.execute(FIRST_ANSWER, asked).one()
         return Repeated(first.resource_id, same=first.fingerprint == idempotency.fingerprint)
+
+
+def knows(engine: Engine, tenant_id: int, idempotency: IdempotencyKey) -> bool:
+    """Whether an earlier request with this key made something."""
+    asked = {"tenant_id": tenant_id, "endpoint": idempotency.endpoint, "key": idempotency.key}
+    with connect(engine) as connection:
+        return connection.execute(FIRST_ANSWER, asked).one_or_none() is not None
 
 
 def accept_group(

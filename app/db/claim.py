@@ -50,9 +50,9 @@ _CLAIM = text(
         SELECT nextval('lease_epoch') AS epoch
     ), leased AS (
         INSERT INTO job_leases (job_id, version_id, lane, priority, rank, expires_at,
-                                attempt, crashes, batch_cap, epoch, worker_id)
+                                attempt, crashes, batch_cap, epoch, worker_id, tenant_id)
         SELECT t.job_id, t.version_id, t.lane, t.priority, t.rank, t.expires_at,
-               t.attempt, t.crashes, t.batch_cap, token.epoch, :worker_id
+               t.attempt, t.crashes, t.batch_cap, token.epoch, :worker_id, t.tenant_id
           FROM taken t, token
         RETURNING job_id, epoch, attempt, crashes, batch_cap, priority, rank
     ), started AS (

@@ -148,7 +148,9 @@ _DEPTHS = text(
     """
     SELECT (SELECT count(*) FROM webhook_queue WHERE due_at <= now()) AS due,
            (SELECT count(*) FROM webhook_queue WHERE due_at > now()) AS waiting,
-           (SELECT count(*) FROM webhook_leases) AS sending
+           (SELECT count(*) FROM webhook_leases) AS sending,
+           (SELECT greatest(extract(epoch FROM now() - min(due_at)), 0)::float
+              FROM webhook_queue WHERE due_at <= now()) AS overdue_s
     """
 )
 
@@ -277,7 +279,10 @@ def any_due(engine: Engine, now: datetime | None = None) -> bool:
         return connection.execute(_DUE, {"now": now}).scalar_one()
 
 
-def depths(engine: Engine) -> dict[str, int]:
-    """How many deliveries are `due`, `waiting` for their next try, and `sending`."""
+def depths(engine: Engine) -> tuple[dict[str, int], float]:
+    """How many deliveries are `due`, `waiting` for their next try, and `sending`; and for how many seconds
+    the one that is due longest has been due.
+    """
     with connect(engine) as connection:
-        return dict(connection.execute(_DEPTHS).one()._mapping)
+        row = connection.execute(_DEPTHS).one()
+    return {"due": row.due, "waiting": row.waiting, "sending": row.sending}, row.overdue_s or 0.0

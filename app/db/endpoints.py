@@ -27,6 +27,7 @@ _INSERT = text(
     RETURNING {_COLUMNS}
     """
 )
+_BY_STATUS = text("SELECT status, count(*) AS endpoints FROM webhook_endpoints GROUP BY 1")
 _GET = text(f"SELECT {_COLUMNS} FROM webhook_endpoints WHERE id = :id AND tenant_id = :tenant_id")
 _LIST = text(
     f"""
@@ -295,6 +296,12 @@ def reseal(engine: Engine, again: Callable[[str, str], str]) -> int:
                     connection.execute(statement, {"id": id, "secret": sealed[0], "previous": sealed[1]})
                     changed += 1
     return changed
+
+
+def by_status(engine: Engine) -> dict[str, int]:
+    """How many endpoints of all tenants are in each status."""
+    with connect(engine) as connection:
+        return {row.status: row.endpoints for row in connection.execute(_BY_STATUS)}
 
 
 def _drain(

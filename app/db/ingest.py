@@ -21,12 +21,12 @@ from app.domain.ids import MOST_ITEMS, item_uuid
 from app.domain.lanes import Lane
 
 STEP = 1000
-"""How far apart a tenant's jobs are in virtual time."""
+"""How far apart the jobs of a tenant of weight 1 are in virtual time; of weight 3, a third of it."""
 
 _JOBS = """COPY jobs (id, tenant_id, version_id, lane, priority, input, input_hash, expires_at,
     execution_timeout_s, max_attempts, initial_delay_ms, max_delay_ms, webhook, webhook_events, use_case,
     metadata, batch_id, custom_id, encoding) FROM STDIN"""
-_READY = "COPY job_ready (job_id, rank, expires_at, version_id, lane, priority) FROM STDIN"
+_READY = "COPY job_ready (job_id, rank, expires_at, version_id, lane, priority, tenant_id) FROM STDIN"
 
 # Start-time fair queueing: a tenant's jobs begin where the queue is, or where the tenant's last ones end,
 # whichever is later. Where the queue is: at the lowest rank that waits, or behind all if nothing does.
@@ -49,11 +49,12 @@ _SHARE = text(
           FROM wanted w ORDER BY w.version_id
     )
     INSERT INTO fair_shares AS s (tenant_id, version_id, finish)
-    SELECT :tenant_id, version_id, head + {STEP} * jobs FROM heads
+    SELECT :tenant_id, version_id, head + {STEP} * jobs / weight
+      FROM heads, (SELECT weight FROM tenants WHERE id = :tenant_id) t
     ON CONFLICT (tenant_id, version_id) DO UPDATE
        SET finish = greatest(excluded.finish, s.finish + excluded.finish - (
                SELECT head FROM heads WHERE heads.version_id = s.version_id))
-    RETURNING version_id, finish
+    RETURNING version_id, finish, (SELECT weight FROM tenants WHERE id = :tenant_id) AS weight
     """
 )
 _REACHED = text(
@@ -171,16 +172,17 @@ def _write(connection: Connection, batch: Any, items: Sequence[NewItem], first: 
         )))
         # fmt: on
         if ready:
-            rank = ranks[item.version_id]
-            ranks[item.version_id] = rank + STEP
-            places.append("\t".join((job_id, str(rank), expires, version, lane, priority)))
+            start, weight, before = ranks[item.version_id]
+            ranks[item.version_id] = (start, weight, before + 1)
+            rank = start + STEP * before // weight
+            places.append("\t".join((job_id, str(rank), expires, version, lane, priority, tenant)))
     copy_in(connection, _JOBS, rows)
     if ready:
         copy_in(connection, _READY, places)
 
 
-def _ranks(connection: Connection, batch: Any, items: Sequence[NewItem]) -> dict[int, int]:
-    """Where in virtual time each version's first job of this chunk stands."""
+def _ranks(connection: Connection, batch: Any, items: Sequence[NewItem]) -> dict[int, tuple[int, int, int]]:
+    """Where in virtual time each version's first job of this chunk stands, the tenant's weight, and 0."""
     counts = Counter(item.version_id for item in items)
     parameters = {
         "tenant_id": batch.tenant_id,
@@ -188,7 +190,10 @@ def _ranks(connection: Connection, batch: Any, items: Sequence[NewItem]) -> dict
         "counts": list(counts.values()),
     }
     shares = connection.execute(_SHARE, parameters)
-    return {row.version_id: row.finish - STEP * counts[row.version_id] for row in shares}
+    return {
+        row.version_id: (row.finish - STEP * counts[row.version_id] // row.weight, row.weight, 0)
+        for row in shares
+    }
 
 
 def _expires(batch: Any, queue_ttl_s: float) -> str:

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Engine, text
 
 from app.db.engine import connect
+from app.domain.limits import TenantLimits
 
 _TENANT = text(
     """
@@ -17,14 +19,17 @@ _TENANT = text(
 )
 _INSERT = text(
     """
-    INSERT INTO api_keys (id, tenant_id, name, secret_hash, scopes, expires_at)
-    VALUES (:id, :tenant_id, :name, :secret_hash, :scopes, CAST(:expires_at AS timestamptz))
+    INSERT INTO api_keys (id, tenant_id, name, secret_hash, scopes, expires_at, requests_per_minute)
+    VALUES (:id, :tenant_id, :name, :secret_hash, :scopes, CAST(:expires_at AS timestamptz),
+            CAST(:requests_per_minute AS integer))
     """
 )
 _FIND = text(
     """
     SELECT k.id, k.tenant_id, t.name AS tenant, k.name, k.secret_hash, k.scopes,
-           k.created_at, k.expires_at, k.revoked_at,
+           k.created_at, k.expires_at, k.revoked_at, k.last_used_at, k.requests_per_minute,
+           t.requests_per_minute AS tenant_requests, t.key_requests_per_minute, t.queued_jobs,
+           t.in_flight_jobs, t.stored_bytes,
            k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) AS live
       FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
      WHERE k.id = :id
@@ -33,13 +38,23 @@ _FIND = text(
 _LIST = text(
     """
     SELECT k.id, k.tenant_id, t.name AS tenant, k.name, k.secret_hash, k.scopes,
-           k.created_at, k.expires_at, k.revoked_at,
+           k.created_at, k.expires_at, k.revoked_at, k.last_used_at, k.requests_per_minute,
+           t.requests_per_minute AS tenant_requests, t.key_requests_per_minute, t.queued_jobs,
+           t.in_flight_jobs, t.stored_bytes,
            k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) AS live
       FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
      ORDER BY k.created_at DESC
     """
 )
 _REVOKE = text("UPDATE api_keys SET revoked_at = now() WHERE id = :id AND revoked_at IS NULL RETURNING id")
+
+_NOTE_USE = text(
+    """
+    UPDATE api_keys SET last_used_at = now()
+     WHERE id = :id AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
+    """
+)
+_OTHER_LIMITS = ("key_requests_per_minute", "queued_jobs", "in_flight_jobs", "stored_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +70,10 @@ class KeyRow:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    last_used_at: datetime | None
+    requests_per_minute: int | None
     live: bool
+    limits: TenantLimits
 
 
 def ensure_tenant(engine: Engine, name: str) -> int:
@@ -73,6 +91,7 @@ def insert(
     secret_hash: bytes,
     scopes: list[str],
     expires_at: datetime | None,
+    requests_per_minute: int | None = None,
 ) -> None:
     """Store a new key."""
     with connect(engine) as connection:
@@ -85,6 +104,7 @@ def insert(
                 "secret_hash": secret_hash,
                 "scopes": scopes,
                 "expires_at": expires_at,
+                "requests_per_minute": requests_per_minute,
             },
         )
 
@@ -108,5 +128,13 @@ def revoke(engine: Engine, key_id: str) -> bool:
         return connection.execute(_REVOKE, {"id": key_id}).one_or_none() is not None
 
 
-def _row(row) -> KeyRow:  # type: ignore[no-untyped-def]
-    return KeyRow(**{**row._mapping, "scopes": tuple(row.scopes)})
+def note_use(engine: Engine, key_id: str) -> None:
+    """It is used now; written at most once a minute, whoever says so."""
+    with connect(engine) as connection:
+        connection.execute(_NOTE_USE, {"id": key_id})
+
+
+def _row(row: Any) -> KeyRow:
+    values = dict(row._mapping)
+    limits = TenantLimits(values.pop("tenant_requests"), *(values.pop(name) for name in _OTHER_LIMITS))
+    return KeyRow(**{**values, "scopes": tuple(row.scopes), "limits": limits})

@@ -94,12 +94,12 @@ _RESCUE = text(
         RETURNING job_id
     ), {tell_of_jobs("finished", "job.completed")}, {tally("verdict")}, returned AS (
         INSERT INTO job_ready (job_id, version_id, lane, priority, rank, expires_at,
-                               attempt, crashes, batch_cap, reason)
+                               attempt, crashes, batch_cap, reason, tenant_id)
         SELECT job_id, version_id, lane, priority, rank, expires_at, attempt, deaths,
                CASE WHEN NOT suspect THEN batch_cap
                     WHEN deaths >= :max_crashes - 1 THEN 1
                     ELSE greatest(1, floor(sqrt(size))) END,
-               'worker_lost'
+               'worker_lost', tenant_id
           FROM verdict WHERE status = 'queued'
     ), progress AS (
         DELETE FROM job_progress p USING verdict v WHERE p.job_id = v.job_id

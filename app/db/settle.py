@@ -35,7 +35,7 @@ _SETTLE = f"""
         DELETE FROM job_leases l USING incoming i
          WHERE l.job_id = i.job_id AND l.epoch = i.epoch
         RETURNING l.job_id, l.epoch, l.version_id, l.lane, l.priority, l.rank, l.expires_at,
-                  l.attempt, l.crashes, l.batch_cap, l.worker_id, l.claimed_at,
+                  l.attempt, l.crashes, l.batch_cap, l.worker_id, l.claimed_at, l.tenant_id,
                   CASE WHEN l.cancel_requested THEN 'canceled' ELSE i.status END AS status,
                   CASE WHEN l.cancel_requested THEN NULL ELSE i.output END AS output,
                   CASE WHEN l.cancel_requested THEN NULL ELSE i.error END AS error,
@@ -58,16 +58,16 @@ _SETTLE = f"""
         RETURNING job_id
     ), {tell_of_jobs("finished", "job.completed")}, {tally("released")}, deferred AS (
         INSERT INTO job_deferred (job_id, version_id, lane, priority, rank, expires_at,
-                                  attempt, crashes, batch_cap, reason, run_at)
+                                  attempt, crashes, batch_cap, reason, tenant_id, run_at)
         SELECT job_id, version_id, lane, priority, rank, expires_at, attempt + charge, crashes,
-               batch_cap, reason, now() + make_interval(secs => delay_s)
+               batch_cap, reason, tenant_id, now() + make_interval(secs => delay_s)
           FROM released
          WHERE status = 'queued' AND delay_s > 0
     ), returned AS (
         INSERT INTO job_ready (job_id, version_id, lane, priority, rank, expires_at,
-                               attempt, crashes, batch_cap, reason)
+                               attempt, crashes, batch_cap, reason, tenant_id)
         SELECT job_id, version_id, lane, priority, rank, expires_at, attempt + charge, crashes,
-               batch_cap, reason
+               batch_cap, reason, tenant_id
           FROM released
          WHERE status = 'queued' AND delay_s = 0
     ), progress AS (

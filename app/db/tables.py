@@ -75,6 +75,14 @@ tenants = Table(
     Column("webhook_secret", Text),
     Column("previous_webhook_secret", Text),
     _moment("previous_webhook_secret_expires_at", null=True),
+    # Its share of the workers against those of others, and its limits: null is the server's default, 0 none.
+    Column("weight", SmallInteger, nullable=False, server_default="1"),
+    Column("requests_per_minute", Integer),
+    Column("key_requests_per_minute", Integer),
+    Column("queued_jobs", BigInteger),
+    Column("in_flight_jobs", BigInteger),
+    Column("stored_bytes", BigInteger),
+    CheckConstraint("weight BETWEEN 1 AND 1000", name="weight"),
 )
 
 api_keys = Table(
@@ -88,6 +96,21 @@ api_keys = Table(
     _moment("created_at", default=True),
     _moment("expires_at", null=True),
     _moment("revoked_at", null=True),
+    Column("requests_per_minute", Integer),
+    # To the minute or so.
+    _moment("last_used_at", null=True),
+)
+
+# What operators did to tenants, keys, models and workers. Only ever added to.
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    _moment("at", default=True),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("details", JSONB, nullable=False, server_default=text("'{}'")),
 )
 
 model_versions = Table(
@@ -170,6 +193,8 @@ def _place() -> list[Column[Any]]:
         Column("crashes", SmallInteger, nullable=False, server_default="0"),
         Column("batch_cap", SmallInteger),
         Column("reason", Text),
+        # Whose it is, for counting. No index: it would cost every move.
+        Column("tenant_id", Integer),
     ]
 
 
@@ -387,9 +412,41 @@ workers = Table(
     _moment("batch_deadline_at", null=True),
     Column("batch_version_id", Integer),
     Column("models", JSONB, nullable=False, server_default=text("'{}'")),
+    # What an executor starts and stops as one (see `app/domain/pools.py`).
+    Column("machine", Text, nullable=False, server_default=""),
     CheckConstraint("state IN ('ready', 'draining', 'stopped', 'dead')", name="state"),
     CheckConstraint("purchase IN ('on_demand', 'spot')", name="purchase"),
     CheckConstraint("(state = 'dead') = (cause IS NOT NULL)", name="cause"),
+    **_UPDATED,
+)
+
+# How fast children of a pool work off a version: sums that forget (see `app/db/speeds.py`). They outlive the
+# children, so that a pool that was scaled to zero knows what its backlog is worth.
+version_speeds = Table(
+    "version_speeds",
+    metadata,
+    Column("version_id", Integer, primary_key=True),
+    Column("pool", Text, primary_key=True),
+    Column("jobs", Double, nullable=False),
+    Column("units", Double, nullable=False),
+    Column("seconds", Double, nullable=False),
+    _moment("measured_at", default=True),
+    CheckConstraint("jobs > 0 AND units > 0 AND seconds > 0", name="measured"),
+    **_UPDATED,
+)
+
+# What the scaler last saw of a pool and decided on, in machines. One row per pool.
+pool_states = Table(
+    "pool_states",
+    metadata,
+    Column("pool", Text, primary_key=True),
+    Column("desired", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("running", Integer, nullable=False),
+    Column("starting", Integer, nullable=False),
+    Column("draining", Integer, nullable=False),
+    Column("backlog_s", Double, nullable=False),
+    _moment("decided_at", default=True),
     **_UPDATED,
 )
 

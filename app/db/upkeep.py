@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import Engine, text
@@ -22,8 +23,9 @@ _PROMOTE = text(
         DELETE FROM job_deferred d USING due WHERE d.job_id = due.job_id RETURNING d.*
     )
     INSERT INTO job_ready (job_id, version_id, lane, priority, rank, expires_at,
-                           attempt, crashes, batch_cap, reason)
-    SELECT job_id, version_id, lane, priority, rank, expires_at, attempt, crashes, batch_cap, reason
+                           attempt, crashes, batch_cap, reason, tenant_id)
+    SELECT job_id, version_id, lane, priority, rank, expires_at, attempt, crashes, batch_cap, reason,
+           tenant_id
       FROM taken
     RETURNING job_id
     """
@@ -58,12 +60,26 @@ _WAITING = text(
 _DEPTHS = text(
     """
     WITH depths AS (
-        SELECT version_id, lane, 'ready' AS place, count(*) AS jobs FROM job_ready GROUP BY 1, 2
-        UNION ALL SELECT version_id, lane, 'deferred', count(*) FROM job_deferred GROUP BY 1, 2
-        UNION ALL SELECT version_id, lane, 'leased', count(*) FROM job_leases GROUP BY 1, 2
+        SELECT version_id, lane, 'ready' AS place, count(*) AS jobs,
+               min(uuid_extract_timestamp(job_id)) AS oldest FROM job_ready GROUP BY 1, 2
+        UNION ALL SELECT version_id, lane, 'deferred', count(*), NULL FROM job_deferred GROUP BY 1, 2
+        UNION ALL SELECT version_id, lane, 'leased', count(*), NULL FROM job_leases GROUP BY 1, 2
+    ), served AS (
+        SELECT DISTINCT unnest(queues) AS queue FROM workers WHERE state = 'ready'
     )
-    SELECT v.model, d.lane, d.place, sum(d.jobs)::bigint AS jobs
+    SELECT v.model, d.lane, d.place, sum(d.jobs)::bigint AS jobs,
+           greatest(extract(epoch FROM clock_timestamp() - min(d.oldest)), 0)::float AS oldest_s,
+           coalesce(sum(d.jobs) FILTER (
+               WHERE d.place = 'ready'
+                 AND v.device || CASE d.lane WHEN 0 THEN '.interactive' ELSE '.batch' END
+                     NOT IN (SELECT queue FROM served)), 0)::bigint AS unserved
       FROM depths d JOIN model_versions v ON v.id = d.version_id GROUP BY 1, 2, 3
+    """
+)
+
+_LIVE_WORKERS = text(
+    """
+    SELECT pool, state, count(*) AS workers FROM workers WHERE state IN ('ready', 'draining') GROUP BY 1, 2
     """
 )
 
@@ -110,10 +126,30 @@ def waiting(engine: Engine) -> list[tuple[ModelVersion, Lane]]:
     return [(version_from_row(row), Lane(row.lane)) for row in rows]
 
 
-def depths(engine: Engine) -> dict[tuple[str, Lane, str], int]:
-    """How many jobs are in each place now, by (model, lane, place)."""
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """What is in one place now, of one model and lane."""
+
+    jobs: int
+    oldest_s: float
+    """Seconds since the oldest was submitted; 0 unless the place is `ready`."""
+    unserved: int
+    """How many are ready, and no live worker listens to their queue."""
+
+
+def depths(engine: Engine) -> dict[tuple[str, Lane, str], Depth]:
+    """What is in each place now, by (model, lane, place)."""
     with connect(engine) as connection:
-        return {(row.model, Lane(row.lane), row.place): row.jobs for row in connection.execute(_DEPTHS)}
+        return {
+            (row.model, Lane(row.lane), row.place): Depth(row.jobs, row.oldest_s or 0.0, row.unserved)
+            for row in connection.execute(_DEPTHS)
+        }
+
+
+def live_workers(engine: Engine) -> dict[tuple[str, str], int]:
+    """How many children are alive, by (pool, state)."""
+    with connect(engine) as connection:
+        return {(row.pool, row.state): row.workers for row in connection.execute(_LIVE_WORKERS)}
 
 
 def forget_idempotency_keys(engine: Engine, hours: int) -> int:

@@ -15,8 +15,8 @@ from app.domain.stages import ClaimedJob, WorkerIdentity
 
 _REGISTER = text(
     """
-    INSERT INTO workers (id, name, host, pid, pool, purchase, device, queues, state)
-    VALUES (:id, :name, :host, :pid, :pool, :purchase, :device, :queues, 'ready')
+    INSERT INTO workers (id, name, host, pid, pool, purchase, device, queues, machine, state)
+    VALUES (:id, :name, :host, :pid, :pool, :purchase, :device, :queues, :machine, 'ready')
     """
 )
 _HEARTBEAT = text(
@@ -119,6 +119,7 @@ def register(engine: Engine, worker: WorkerIdentity) -> None:
                 "purchase": worker.purchase,
                 "device": worker.device,
                 "queues": list(worker.queues),
+                "machine": worker.machine,
             },
         )
 

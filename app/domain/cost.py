@@ -21,6 +21,19 @@ RIDGE = 0.003
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What was worked off: jobs, their units with padding, and the seconds it took one child."""
+
+    jobs: int = 0
+    units: int = 0
+    seconds: float = 0.0
+
+    def since(self, before: "Work") -> "Work":
+        """What came to it after `before`."""
+        return Work(self.jobs - before.jobs, self.units - before.units, self.seconds - before.seconds)
+
+
+@dataclass(frozen=True, slots=True)
 class Cost:
     """Seconds of a micro-batch: `fixed + per_unit * padded units + per_item * items`. None is negative."""
 
@@ -39,6 +52,8 @@ class CostModel:
     def __init__(self) -> None:
         self.seen = 0
         """Micro-batches observed so far."""
+        self.work = Work()
+        """All that was observed, but for the warm-up."""
         self._cost: Cost | None = None
         self._fresh = self._strange = 0
         self._forget()
@@ -72,6 +87,8 @@ class CostModel:
         self.seen += 1
         if self.seen <= WARM_UP:
             return None
+        work = self.work
+        self.work = Work(work.jobs + items, work.units + padded_units, work.seconds + seconds)
         if predicted is not None and not predicted / OUTLIER <= seconds <= predicted * OUTLIER:
             self._strange += 1
             if self._strange < NEW_TRUTH:

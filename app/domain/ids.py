@@ -16,6 +16,7 @@ __all__ = [
     "boundary",
     "format_id",
     "item_uuid",
+    "made_at",
     "new_batch_uuid",
     "new_uuid",
     "parse_id",
@@ -71,3 +72,8 @@ def boundary(moment: datetime) -> UUID:
     """The smallest UUIDv7 that could be made at `moment` (an aware time): a partition's edge."""
     milliseconds = int(moment.astimezone(UTC).timestamp() * 1000)
     return UUID(int=milliseconds << 80)
+
+
+def made_at(value: UUID) -> float:
+    """When this UUIDv7 was made, in Unix seconds. A batch's job has the time of its batch."""
+    return (value.int >> 80) / 1000

@@ -230,3 +230,5 @@ class WorkerIdentity:
     purchase: str
     device: str
     queues: tuple[str, ...]
+    machine: str = ""
+    """What its pool's executor calls the machine it is on."""

@@ -6,6 +6,8 @@ from pathlib import Path
 from secrets import token_urlsafe
 from urllib.parse import urlsplit
 
+from app.domain import pools
+from app.domain.pools import Pool
 from app.embedded import leftovers, programs, valkey
 from app.embedded.errors import StackError
 from app.embedded.ports import LOOPBACK, Ports
@@ -13,6 +15,8 @@ from app.embedded.postgres import Postgres
 from app.embedded.program import Program
 from app.embedded.programs import Worker
 from app.embedded.state import StateDir
+
+_MOST_MACHINES = 64
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,13 @@ def make(state: StateDir, options: Options, environ: Mapping[str, str]) -> Plan:
     What the environment says comes first, then what the last `up` wrote to `DIR/env`: addresses
     and keys stay the same from one `up` to the next as long as their ports are free.
     """
-    workers = list(options.workers) or programs.default_workers()
-    if len({worker.name for worker in [*workers, *programs.OWN]}) < len(workers) + len(programs.OWN):
-        raise StackError("--worker: each worker needs a name of its own; `sender` and `clerk` are taken")
+    local = _local_pools(environ)
+    workers = list(options.workers) or ([] if local else programs.default_workers())
+    taken = [worker.name for worker in [*workers, *programs.OWN]] + [pool.name for pool in local]
+    if len(set(taken)) < len(taken):
+        raise StackError(
+            "--worker: each worker and pool needs a name of its own; `sender` and `clerk` are taken"
+        )
     last = state.read_env()
     told = {**last, **environ}
     ports = Ports()
@@ -87,12 +95,17 @@ def make(state: StateDir, options: Options, environ: Mapping[str, str]) -> Plan:
         "HEADRACE_METRICS_DIR": str(state.metrics),
         "HEADRACE_ALLOW_LOCAL_WEBHOOKS": told.get("HEADRACE_ALLOW_LOCAL_WEBHOOKS", "true"),
     }
+    if local:
+        # Processes have another working folder than whoever ran `up`.
+        env["HEADRACE_POOLS_FILE"] = str(Path(environ["HEADRACE_POOLS_FILE"]).resolve())
     measured = [
         programs.api(api_port),
         *(programs.worker(worker) for worker in workers),
         programs.sender(environ.get("HEADRACE_API_PUBLIC_URL") or f"http://{LOOPBACK}:{api_port}"),
         programs.clerk(),
         programs.scheduler(),
+        *([programs.scaler(state.root)] if local else []),
+        *(program for pool in local for program in programs.machines(pool)),
     ]
     services = [
         *(_measured(program, state) for program in measured),
@@ -107,6 +120,21 @@ def make(state: StateDir, options: Options, environ: Mapping[str, str]) -> Plan:
         postgres=postgres,
         opened=opened,
     )
+
+
+def _local_pools(environ: Mapping[str, str]) -> list[Pool]:
+    """The pools of `HEADRACE_POOLS_FILE`. Machines of a cloud are none of this stack's."""
+    path = environ.get("HEADRACE_POOLS_FILE")
+    if not path:
+        return []
+    declared = list(pools.read(Path(path)))
+    elsewhere = [pool.name for pool in declared if pool.executor != "local"]
+    if elsewhere:
+        names = ", ".join(elsewhere)
+        raise StackError(f"HEADRACE_POOLS_FILE: `up` runs pools of executor local only, not {names}")
+    if sum(pool.max for pool in declared) > _MOST_MACHINES:
+        raise StackError(f"HEADRACE_POOLS_FILE: this machine runs {_MOST_MACHINES} workers at most")
+    return declared
 
 
 def _measured(program: Program, state: StateDir) -> Program:

@@ -17,6 +17,8 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     # Servers start before everything else and stop after it.
     server: bool = False
+    # A process of a pool: the scaler starts and stops it.
+    machine: bool = False
     stop_signal: Signals = SIGTERM
     stop_wait_s: int = 10
     # Run as this user; only root can say so.

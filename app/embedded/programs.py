@@ -3,10 +3,12 @@
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Self
 
 from app.domain.lanes import Device, Lane, parse_queue, queue_name
+from app.domain.pools import Pool
 from app.domain.stages import BatchBell, DeliveryBell
 from app.embedded.errors import StackError
 from app.embedded.ports import LOOPBACK
@@ -76,6 +78,28 @@ def api(port: int) -> Program:
 def worker(spec: Worker) -> Program:
     """A Celery worker, which finishes what it holds when asked to stop."""
     return _celery_worker(_CELERY, spec, {})
+
+
+def machines(pool: Pool) -> list[Program]:
+    """As many processes as the pool may have. The scaler starts and stops them."""
+    programs = []
+    for number in range(1, pool.max + 1):
+        machine = f"{pool.name}-{number}"
+        own = {
+            "HEADRACE_WORKER_POOL": pool.name,
+            "HEADRACE_WORKER_PURCHASE": pool.purchase,
+            "HEADRACE_WORKER_MACHINE": machine,
+        }
+        program = _celery_worker(_CELERY, Worker(machine, pool.queues, pool.slots), own)
+        # Only one that holds no lease is stopped, but it may have claimed at this very moment.
+        programs.append(replace(program, machine=True, stop_wait_s=90))
+    return programs
+
+
+def scaler(state_dir: Path) -> Program:
+    """Starts and stops the processes of pools."""
+    environment = {"HEADRACE_SCALING_STATE_DIR": str(state_dir)}
+    return Program("scaler", [sys.executable, "-m", "workers.scaling"], environment)
 
 
 def sender(api_url: str) -> Program:

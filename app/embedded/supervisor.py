@@ -93,6 +93,19 @@ class Supervisor:
         """Start the programs of a group. Returns at once."""
         self._call("startProcessGroup", group, False)
 
+    @staticmethod
+    def machine(pool: str, number: int) -> str:
+        """The name of a pool's process. `number` counts from 1."""
+        return f"worker-{pool}-{number}"
+
+    def start_machine(self, name: str) -> None:
+        """Start a process of a pool. Returns at once."""
+        self._call("startProcess", f"{MACHINES}:{name}", False)
+
+    def stop_machine(self, name: str) -> None:
+        """Ask a process of a pool to stop. Returns at once."""
+        self._call("stopProcess", f"{MACHINES}:{name}", False)
+
     def shutdown(self) -> None:
         """Stop everything, servers last, and supervisord itself. Returns at once."""
         self._call("shutdown")
@@ -136,7 +149,9 @@ class _UnixTransport(xmlrpc.client.Transport):
 
 SERVERS = "servers"
 SERVICES = "services"
-_GROUPS = ["reaper", SERVERS, SERVICES]
+MACHINES = "machines"
+"""Processes of pools, which the scaler starts and stops."""
+_GROUPS = ["reaper", SERVERS, SERVICES, MACHINES]
 
 
 def render(programs: Sequence[Program], state: StateDir) -> str:
@@ -168,8 +183,8 @@ def render(programs: Sequence[Program], state: StateDir) -> str:
     }
     if os.geteuid() == 0:
         sections["supervisord"]["user"] = "root"
-    for number, group in enumerate((SERVERS, SERVICES), start=1):
-        members = [program for program in programs if program.server == (group == SERVERS)]
+    for number, group in enumerate((SERVERS, SERVICES, MACHINES), start=1):
+        members = [program for program in programs if _group(program) == group]
         if members:
             names = ",".join(program.name for program in members)
             sections[f"group:{group}"] = {"programs": names, "priority": number}
@@ -181,13 +196,21 @@ def render(programs: Sequence[Program], state: StateDir) -> str:
     )
 
 
+def _group(program: Program) -> str:
+    if program.server:
+        return SERVERS
+    return MACHINES if program.machine else SERVICES
+
+
 def _section(program: Program, state: StateDir) -> dict[str, Any]:
     return {
         "command": shlex.join(program.argv),
         "environment": ",".join(f'{key}="{value}"' for key, value in program.environment.items()),
         "directory": state.root,
         "autostart": "false",
-        "autorestart": "true",
+        # A worker of a pool that drained has ended on purpose.
+        "autorestart": "unexpected" if program.machine else "true",
+        "exitcodes": "0",
         "startsecs": 2,
         "startretries": _RETRIES,
         "stopsignal": program.stop_signal.name.removeprefix("SIG"),

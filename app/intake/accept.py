@@ -26,7 +26,7 @@ from app.intake.idempotency import Once, in_flight, reused
 from app.intake.media import check_files
 from app.intake.request import JobRequest, Policy, Retry
 from app.intake.validate import canonical, validate_input
-from app.observability import metrics
+from app.observability import metrics, tracing
 
 PRIORITY = {"high": Priority.HIGH, "normal": Priority.NORMAL, "low": Priority.LOW, None: Priority.NORMAL}
 _POLICY, _RETRY = Policy(), Retry()
@@ -93,12 +93,17 @@ class Intake:
         if isinstance(written, sql.Repeated):
             return self._replay(job.tenant_id, written)
         metrics.ACCEPT_JOBS.labels(job.model).inc()
+        metrics.accepted_of(job.tenant_id)
+        tracing.accepted(job.id, job.model)
         return Fresh(job, version.spec.unit, written.created_at, written.expires_at)
 
     def write_many(self, jobs: Sequence[QueuedJob], version: ModelVersion) -> None:
         """Commit these jobs of one version and lane, all or none, then ring once."""
         sql.accept_many(self._engine, jobs)
         metrics.ACCEPT_JOBS.labels(version.spec.name).inc(len(jobs))
+        metrics.accepted_of(jobs[0].tenant_id, len(jobs))
+        for job in jobs:
+            tracing.accepted(job.id, job.model)
         bells.ring(self._ringer, doorbell_for(version, jobs[0].lane))
 
     def _accept_group(self, group: Sequence[tuple[Prepared, Once | None]]) -> list[sql.Accepted | None]:

@@ -1,16 +1,20 @@
 """From an `Authorization` header to who is asking."""
 
+import contextlib
 import hmac
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.db import keys
 from app.db.engine import Engine
-from app.errors import Forbidden, Unauthenticated
+from app.domain.limits import TenantLimits
+from app.errors import Forbidden, Unauthenticated, Unavailable
 from app.intake.cache import TtlCache
 from app.intake.keys import hash_secret, parse_key
 
 _CACHED_KEYS = 4096
+_NOTE_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,7 @@ class Principal:
     tenant_id: int
     tenant: str
     scopes: frozenset[str]
+    limits: TenantLimits = field(default_factory=TenantLimits)
 
     def require(self, scope: str) -> None:
         """Raise `Forbidden` unless the key has the scope."""
@@ -35,6 +40,7 @@ class Authenticator:
         self._engine = engine
         self._pepper = pepper
         self._cache: TtlCache[str, tuple[bytes, Principal]] = TtlCache(_CACHED_KEYS, ttl_s, clock)
+        self._noted: TtlCache[str, bool] = TtlCache(_CACHED_KEYS, _NOTE_EVERY_S, clock)
 
     def authenticate(self, header: str | None) -> Principal:
         """Who sent this header. Raises `Unauthenticated`; the reason is the same for every wrong key."""
@@ -48,13 +54,32 @@ class Authenticator:
         known = self._cache.get(key_id, lambda: self._load(key_id))
         if known is None or not hmac.compare_digest(known[0], hash_secret(self._pepper, secret)):
             raise _wrong()
+        self._note_use(key_id)
         return known[1]
+
+    def _note_use(self, key_id: str) -> None:
+        """Once a minute for each key, beside the request: nobody waits for it, and it may fail."""
+        self._noted.get(key_id, lambda: self._start_note(key_id))
+
+    def _start_note(self, key_id: str) -> bool:
+        threading.Thread(target=self._write_note, args=(key_id,), daemon=True).start()
+        return True
+
+    def _write_note(self, key_id: str) -> None:
+        with contextlib.suppress(Unavailable):
+            keys.note_use(self._engine, key_id)
 
     def _load(self, key_id: str) -> tuple[bytes, Principal] | None:
         row = keys.find(self._engine, key_id) if key_id.isalnum() else None
         if row is None or not row.live:
             return None
-        return row.secret_hash, Principal(row.id, row.tenant_id, row.tenant, frozenset(row.scopes))
+        return row.secret_hash, Principal(
+            row.id,
+            row.tenant_id,
+            row.tenant,
+            frozenset(row.scopes),
+            row.limits.of_key(row.requests_per_minute),
+        )
 
 
 def _wrong() -> Unauthenticated:

@@ -27,7 +27,7 @@ from app.intake.idempotency import Once, in_flight, reused
 from app.intake.shapes import invalid
 from app.intake.upload import remove, uploading
 from app.intake.view import BATCH
-from app.observability import metrics
+from app.observability import metrics, tracing
 from app.settings import Files as Limits
 from app.storage import Storage
 
@@ -138,6 +138,7 @@ class Batches:
             written = sql.insert(self.engine, new, once)
         if isinstance(written, Repeated):
             return self._replay(written)
+        tracing.accepted(new.id, "batch")
         bells.ring(self.ringer, BatchBell())
         return Made(written)
 

@@ -47,6 +47,7 @@ def issue_key(
     name: str = "",
     scopes: tuple[str, ...] = SCOPES,
     expires_at: datetime | None = None,
+    requests_per_minute: int | None = None,
 ) -> str:
     """Store a new key and return it: the only time it is seen. Raises `Invalid` for an unknown scope."""
     unknown = sorted(set(scopes) - set(SCOPES))
@@ -61,6 +62,7 @@ def issue_key(
         secret_hash=hash_secret(pepper, secret),
         scopes=list(scopes),
         expires_at=expires_at,
+        requests_per_minute=requests_per_minute,
     )
     return f"hr_{key_id}_{secret}"
 

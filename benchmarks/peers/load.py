@@ -3,22 +3,23 @@
 import http.client
 import io
 import json
-import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import local
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
 from headrace import Client
 
 from benchmarks.bulk import finished
-from benchmarks.figures import time_each
 from benchmarks.peers.servers import Peer
+from benchmarks.stack import Stack
 
 CLIENTS = 16
 _JSON = {"Content-Type": "application/json"}
+_HELD = {"Prefer": "wait=60"}
 _POLL_S = 0.1
 """Often enough to see the end, too seldom to be in the way of the work."""
 
@@ -48,18 +49,26 @@ def idle_ms(peer: Peer, url: str, texts: Sequence[str]) -> list[float]:
     return times
 
 
-def headrace_rate(client: Client, model: str, texts: Sequence[str]) -> float:
-    """As `texts_per_second`, of Headrace's single jobs."""
+def headrace_rate(stack: Stack, model: str, texts: Sequence[str]) -> float:
+    """As `texts_per_second`, of Headrace's single jobs: all are submitted, then each is waited for."""
+    client = _Client(stack.url, stack.api_key)
     with ThreadPoolExecutor(CLIENTS) as pool:
         started = time.perf_counter()
-        jobs = list(pool.map(lambda text: client.submit(model, {"text": text}), texts))
-        list(pool.map(lambda job: job.wait(600), jobs))
+        jobs = list(pool.map(lambda text: client.submit(model, text)["id"], texts))
+        list(pool.map(client.wait, jobs))
         return len(texts) / (time.perf_counter() - started)
 
 
-def headrace_idle(client: Client, model: str, texts: Sequence[str]) -> float:
-    """As `idle_ms`, of Headrace's single jobs: their median."""
-    return statistics.median(time_each(lambda: client.run(model, {"text": texts[0]}), len(texts), warm_up=3))
+def headrace_idle(stack: Stack, model: str, texts: Sequence[str]) -> list[float]:
+    """As `idle_ms`, of Headrace's single jobs: a request each, held until the result is there."""
+    client, times = _Client(stack.url, stack.api_key), []
+    for text in texts:
+        started = time.perf_counter()
+        job = client.submit(model, text, held=True)
+        times.append((time.perf_counter() - started) * 1000)
+        if job["status"] != "succeeded":
+            raise RuntimeError(f"the job is {job['status']}")
+    return times
 
 
 def bulk_rate(client: Client, model: str, texts: Sequence[str]) -> float:
@@ -76,8 +85,9 @@ def bulk_rate(client: Client, model: str, texts: Sequence[str]) -> float:
 
 
 class _Client:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, api_key: str | None = None) -> None:
         self._address = urlsplit(url).netloc
+        self._headers = _JSON | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
         self._own = local()
 
     def post(self, peer: Peer, text: str) -> Any:
@@ -87,12 +97,23 @@ class _Client:
         while self._ask("GET", f"/tasks/{task}", None)[0] != 200:
             time.sleep(every_s)
 
-    def _ask(self, method: str, path: str, body: bytes | None) -> tuple[int, Any]:
+    def submit(self, model: str, text: str, *, held: bool = False) -> Any:
+        body = json.dumps({"model": model, "input": {"text": text}}).encode()
+        return self._ask("POST", "/v1/jobs", body, _HELD if held else {})[1]
+
+    def wait(self, job: str) -> None:
+        while (status := self._ask("GET", f"/v1/jobs/{job}", None, _HELD)[1]["status"]) != "succeeded":
+            if status not in ("queued", "running"):
+                raise RuntimeError(f"the job is {status}")
+
+    def _ask(
+        self, method: str, path: str, body: bytes | None, more: Mapping[str, str] = MappingProxyType({})
+    ) -> tuple[int, Any]:
         for again in (True, False):
             if not hasattr(self._own, "connection"):
                 self._own.connection = http.client.HTTPConnection(self._address, timeout=300)
             try:
-                self._own.connection.request(method, path, body, _JSON)
+                self._own.connection.request(method, path, body, self._headers | more)
                 answer = self._own.connection.getresponse()
                 status, content = answer.status, answer.read()
                 break

@@ -44,7 +44,11 @@ def test_a_cancel_keeps_what_is_done_and_asks_what_runs(bulk: Bulk) -> None:
     worker = bulk.queue.worker(queues=("cpu.batch",))
     bulk.run_some(worker, 5)
     running = bulk.queue.claim(worker, 3, Lane.BATCH)
-    bulk.queue.execute("INSERT INTO job_deferred SELECT r.*, now() FROM job_ready r LIMIT 1")
+    bulk.queue.execute(
+        "INSERT INTO job_deferred (job_id, version_id, lane, priority, rank, expires_at, tenant_id, run_at)"
+        " SELECT job_id, version_id, lane, priority, rank, expires_at, tenant_id, now()"
+        "  FROM job_ready LIMIT 1"
+    )
     bulk.queue.execute("DELETE FROM job_ready WHERE job_id IN (SELECT job_id FROM job_deferred)")
     bulk.cancel(batch_id)
     bulk.clerk.bookkeep()

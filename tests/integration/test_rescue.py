@@ -5,6 +5,7 @@ import pytest
 from app.db import cancel, conservation, rescue, workers
 from app.domain.retry import cap_after_crash
 from app.domain.stages import WorkerIdentity
+from tests.support.crew import make_child
 from tests.support.jobs import Queue, succeeded
 from workers.settle import settle
 
@@ -21,7 +22,9 @@ def test_a_silent_worker_is_buried_and_a_live_one_is_not(queue: Queue) -> None:
     queue.execute("UPDATE workers SET heartbeat_at = now() - interval '31 s' WHERE id = :id", id=silent.id)
     buried = rescue.bury(queue.engine, lease_ttl_s=30, grace_s=10)
     assert [(worker.worker_id, worker.cause) for worker in buried] == [(silent.id, "lost")]
-    assert workers.heartbeat(queue.engine, live.id, {}) == "ready"
+    seen = workers.heartbeat(queue.engine, live.id, {})
+    assert seen is not None
+    assert seen.state == "ready"
 
 
 def test_a_worker_past_its_batch_deadline_is_buried_for_it(queue: Queue) -> None:
@@ -142,3 +145,21 @@ def test_the_late_write_of_a_rescued_worker_changes_nothing(queue: Queue) -> Non
     assert settle(queue.engine, zombie, [succeeded(stale, b'"later"')]) == []
     assert queue.output(job_id) == "heir"
     assert not conservation.check(queue.engine).violations
+
+
+def test_who_was_silent_for_too_long_begins_as_somebody_else(
+    queue: Queue, database_url: str, redis_url: str
+) -> None:
+    now = 0.0
+    child = make_child(database_url, redis_url, clock=lambda: now)
+    child.begin()
+    first = child.identity.id
+    now = child.settings.lease_ttl_s / 2
+    child.begin()
+    assert child.identity.id == first
+    now = child.settings.lease_ttl_s
+    child.begin()
+    assert child.identity.id != first
+    states = dict(map(tuple, queue.execute("SELECT id, state FROM workers")))
+    assert (states[first], states[child.identity.id]) == ("stopped", "ready")
+    child.stop()

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import time
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -46,6 +47,17 @@ class Double(_Base):
         return [{"value": value} for value in raw]
 
 
+class Slow(_Base):
+    """Takes as many seconds as its input says, one at a time."""
+
+    name = "slow"
+    max_batch_items = 1
+
+    def predict(self, values: list[Number]) -> list[Number]:
+        time.sleep(values[0].value)
+        return values
+
+
 class RaisesOnNegative(_Base):
     """The whole batch raises if any value is negative: the engine must find out which."""
 
@@ -74,6 +86,17 @@ class SmallDevice(_Base):
         self.sizes.append(len(values))
         if len(values) > self.room:
             raise OutOfMemoryError("device out of memory")
+        return values
+
+
+class Greedy(_Base):
+    """A negative value needs more memory than there is."""
+
+    name = "greedy"
+
+    def predict(self, values: list[Number]) -> list[Number]:
+        if any(value.value < 0 for value in values):
+            raise MemoryError
         return values
 
 

@@ -61,7 +61,12 @@ def test_it_fits_the_compose_specification() -> None:
 
 def test_every_part_of_the_system_has_a_service() -> None:
     expected = {"postgres", "redis", "migrate", "api", "worker-cpu", "worker-batch", "worker-gpu"}
-    assert set(SERVICES) == expected | {"sender", "clerk", "scheduler", "flower", "ctl"}
+    assert set(SERVICES) == expected | {"sender", "clerk", "scheduler", "flower", "ctl"} | {
+        "prometheus",
+        "grafana",
+    }
+    observed = {name for name, service in SERVICES.items() if service.get("profiles") == ["observe"]}
+    assert observed == {"prometheus", "grafana"}
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -150,7 +155,7 @@ def test_stores_are_not_published_and_the_rest_only_on_loopback() -> None:
     assert "ports" not in SERVICES["postgres"]
     assert "ports" not in SERVICES["redis"]
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
-    assert len(published) == 2
+    assert len(published) == 4
     assert all(interpolated(port, env_example()).startswith("127.0.0.1:") for port in published)
 
 
@@ -241,3 +246,28 @@ def test_what_the_image_installs_can_migrate(tmp_path: Path) -> None:
     for folder in ("app", "workers", "migrations"):
         scripts = {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*.py")}
         assert scripts <= names, scripts - names
+
+
+def test_every_process_is_scraped_and_keeps_its_metrics_to_itself() -> None:
+    config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    scraped = {
+        name: found["port"]
+        for job in config["scrape_configs"]
+        for found in job["dns_sd_configs"]
+        for name in found["names"]
+    }
+    assert scraped.pop("api") == 8000
+    assert set(scraped) == {*WORKERS, "sender", "clerk", "scheduler"}
+    for name, port in scraped.items():
+        environment = SERVICES[name]["environment"]
+        assert environment["HEADRACE_METRICS_BIND"] == f"0.0.0.0:{port}"
+        (folder,) = SERVICES[name]["tmpfs"]
+        assert folder.partition(":")[0] == environment["PROMETHEUS_MULTIPROC_DIR"]
+        assert "ports" not in SERVICES[name]
+
+
+def test_what_is_mounted_exists() -> None:
+    for service in SERVICES.values():
+        for volume in service.get("volumes", []):
+            source = interpolated(volume, env_example()).partition(":")[0]
+            assert source in COMPOSE["volumes"] or (ROOT / source).is_dir(), volume

@@ -90,7 +90,7 @@ def test_python_snippets_compile(page: Path) -> None:
             compile(block.text, f"{page.name}:{block.line}", "exec")
 
 
-@pytest.mark.parametrize("name", ["settings", "errors", "metrics"])
+@pytest.mark.parametrize("name", ["settings", "errors", "metrics", "reliability"])
 def test_generated_tables_are_what_the_code_says(name: str) -> None:
     module = generator()
     path, _ = module.TABLES[name]
@@ -178,7 +178,7 @@ def test_errors_of_jobs_are_those_of_the_code() -> None:
 
 
 def test_every_verb_has_metrics_by_its_name() -> None:
-    text = (DOCS / "guides" / "operate.md").read_text()
+    text = (DOCS / "metrics.md").read_text()
     for number, verb in enumerate(VERBS, start=1):
         chapter = (DOCS / "architecture" / f"{number}-{verb}.md").read_text()
         assert f"`headrace_{verb}_`" in chapter

@@ -13,6 +13,7 @@ from app.intake.source import spec_of
 from tests.conformance.test_runners import QuietContext
 from tests.support import models
 from workers.infer import infer
+from workers.runners.learned import LearnedCaps
 from workers.runners.local import LocalRunner
 
 
@@ -46,6 +47,25 @@ def test_out_of_memory_halves_the_batch_and_is_remembered() -> None:
     assert all(isinstance(outcome.verdict, Succeeded) for outcome in outcomes)
     assert [outcome.batch_size for outcome in outcomes] == [2] * 8
     assert (runner.caps.items, runner.caps.units) == (2, 2)
+
+
+def test_caps_outlive_the_runner_that_learned_them() -> None:
+    learned = LearnedCaps()
+    spec = spec_of(f"{Path(models.__file__)}:SmallDevice")
+    run(LocalRunner.load(spec, "cpu", learned=learned), [1.0] * 8)
+    assert LocalRunner.load(spec, "cpu", learned=learned).caps.items == 2
+    other = spec_of(f"{Path(models.__file__)}:Double")
+    assert LocalRunner.load(other, "cpu", learned=learned).caps.items == other.max_batch_items
+
+
+def test_one_input_that_eats_all_memory_makes_no_later_batch_smaller() -> None:
+    runner = load("Greedy")
+    outcomes = run(runner, [1.0, 2.0, -1.0, 3.0, 4.0])
+    assert [isinstance(outcome.verdict, Succeeded) for outcome in outcomes] == [True, True, False, True, True]
+    assert outcomes[2].verdict == Failed(
+        "out_of_memory", "there is too little memory for this input alone", False
+    )
+    assert runner.caps.items == runner.spec.max_batch_items
 
 
 def test_an_input_too_large_for_the_device_fails_for_good() -> None:

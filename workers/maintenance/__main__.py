@@ -7,7 +7,7 @@ import threading
 from app.broker.ring import Ringer
 from app.db.engine import connect, make_engine
 from app.errors import SettingsError, Unavailable
-from app.observability import logs
+from app.observability import exporter, logs
 from app.settings import Settings, load
 from app.storage import Storage
 from workers.maintenance.expire import Expire
@@ -22,7 +22,7 @@ from workers.notify import Notifier
 
 def compose(settings: Settings) -> Scheduler:
     """The scheduler with every service. Rescue and promote come before sweep, so that one round rings
-    for what it brought back.
+    for what it brought back. Each scheduler measures: gauges of one that waits for the lock would be old.
     """
     engine = make_engine(settings.database_url, statement_timeout_s=60, application_name="headrace scheduler")
     notifier, ringer = Notifier(settings.redis_url), Ringer(settings.redis_url)
@@ -37,7 +37,7 @@ def compose(settings: Settings) -> Scheduler:
             Every("promote", tick, Promote(engine).run_once),
             Every("expire", tick, Expire(engine, notifier).run_once),
             Every("sweep", tick, Sweep(engine, ringer, worker.slice_s).run_once),
-            Every("measure", settings.scheduler.measure_s, Measure(engine).run_once),
+            Every("measure", settings.scheduler.measure_s, Measure(engine).run_once, alone=False),
             Every("prune_files", settings.scheduler.prune_files_s, prune_files.run_once),
             Every("prune", settings.scheduler.prune_s, prune.run_once),
         ],
@@ -55,6 +55,7 @@ def main() -> None:
             pass
         engine.dispose()
         scheduler = compose(settings)
+        exporter.export(settings.metrics_bind)
     except SettingsError as error:
         sys.exit("\n".join(["headrace scheduler: settings are wrong:", *error.problems]))
     except Unavailable as error:

@@ -6,6 +6,7 @@ import structlog
 
 from app.db import upkeep
 from app.db.engine import Engine
+from app.observability import metrics
 from workers.notify import Notifier
 
 log = structlog.get_logger()
@@ -26,6 +27,7 @@ class Expire:
         while ended := upkeep.expire(self.engine, BATCH):
             self.notifier.changed(ended)
             total += len(ended)
+            metrics.EXPIRE_JOBS.inc(len(ended))
             if len(ended) < BATCH:
                 break
         if total:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from app.db import upkeep
 from app.db.engine import Engine
+from app.observability import metrics
 
 BATCH = 1000
 
@@ -19,6 +20,7 @@ class Promote:
         total = 0
         while moved := upkeep.promote(self.engine, BATCH):
             total += moved
+            metrics.PROMOTE_JOBS.inc(moved)
             if moved < BATCH:
                 break
         return total

@@ -29,6 +29,7 @@ class Rescue:
     def run_once(self) -> int:
         """Returns how many jobs were taken from dead workers."""
         for worker in sql.bury(self.engine, self.lease_ttl_s, DEADLINE_GRACE_S):
+            metrics.RESCUE_WORKERS.labels(worker.cause).inc()
             log.warning("rescue.worker_dead", worker=worker.name, cause=worker.cause)
         taken = 0
         for worker_id in sql.orphaned_workers(self.engine):
@@ -42,7 +43,9 @@ class Rescue:
                 log.warning("rescue.jobs", worker_id=str(worker_id), jobs=len(jobs), ended=len(ended))
         for worker_id in deliveries.orphaned_workers(self.engine):
             if lost := deliveries.rescue(self.engine, worker_id):
+                metrics.RESCUE_DELIVERIES.inc(lost)
                 log.warning("rescue.deliveries", worker_id=str(worker_id), deliveries=lost)
         for batch_id in batch_work.rescue(self.engine):
+            metrics.RESCUE_BATCHES.inc()
             log.warning("rescue.batch", batch=str(batch_id))
         return taken

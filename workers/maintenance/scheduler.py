@@ -10,6 +10,7 @@ import structlog
 from app.db import upkeep
 from app.db.engine import Engine
 from app.errors import Unavailable
+from app.observability import metrics
 
 log = structlog.get_logger()
 
@@ -24,11 +25,13 @@ class Every:
     name: str
     seconds: float
     run_once: Callable[[], int]
+    alone: bool = True
+    """Whether only the scheduler that holds the lock runs it."""
     due_at: float = field(default=0.0)
 
 
 class Scheduler:
-    """Runs what is due, in the given order, while it holds the lock."""
+    """Runs what is due, in the given order, while it holds the lock; without it, what need not be alone."""
 
     def __init__(
         self,
@@ -41,6 +44,8 @@ class Scheduler:
         self._services = services
         self._tick_s = tick_s
         self._clock = clock
+        for service in services:
+            metrics.SCHEDULER_FAILURES.labels(service.name)  # from 0 on: the first one is an increase
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set. Postgres being away is logged once, and waited out."""
@@ -58,20 +63,22 @@ class Scheduler:
             stop.wait(self._tick_s)
 
     def tick(self) -> dict[str, int]:
-        """Run every service that is due. Returns name → count of what each did; empty without the lock."""
+        """Run every service that is due. Returns name → count of what each did."""
         done: dict[str, int] = {}
         with upkeep.only_one(self._engine, LOCK) as ours:
-            if not ours:
-                return done
             for service in self._services:
-                if self._clock() < service.due_at:
+                if (service.alone and not ours) or self._clock() < service.due_at:
                     continue
                 service.due_at = self._clock() + service.seconds
                 try:
-                    done[service.name] = service.run_once()
+                    with metrics.SCHEDULER_SECONDS.labels(service.name).time():
+                        done[service.name] = service.run_once()
                 except Unavailable:
                     raise
                 except Exception:
                     # One service's bug must not stop the others: a rescue is worth more than a prune.
+                    metrics.SCHEDULER_FAILURES.labels(service.name).inc()
                     log.exception("scheduler.service_failed", service=service.name)
+        if ours:
+            metrics.SCHEDULER_ROUND.set_to_current_time()
         return done

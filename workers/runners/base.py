@@ -35,8 +35,11 @@ class Runner(Protocol):
     def run(self, values: list[Any], context: Context) -> Ran:
         """One forward pass over values from `read`. Raises what the model raises."""
 
+    def free(self) -> None:
+        """Give back memory that is only kept for later, so that a smaller micro-batch has all of it."""
+
     def shrink(self, items: int, padded_units: int) -> None:
-        """The device ran out of memory at this size: free what can be freed and take half from now on."""
+        """This size was too much for the memory there is: take at most half from now on."""
 
     def close(self) -> None:
         """Let go of the model's memory."""

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+from app.domain.cost import Work
 from app.domain.model import ModelSpec, ModelVersion
 from workers.runners.base import Runner
 from workers.runners.local import LoadFailed
@@ -31,6 +32,7 @@ class RunnerCache:
         self._costs: dict[int, float] = {}
         self._loaded: OrderedDict[int, Runner] = OrderedDict()
         self._failed: dict[int, tuple[ModelSpec, str, float]] = {}
+        self._told: dict[int, tuple[Runner, Work]] = {}
 
     def get(self, version: ModelVersion) -> Runner:
         """The loaded version. Raises `LoadFailed`."""
@@ -72,6 +74,21 @@ class RunnerCache:
             for spec, message, _ in list(self._failed.values())
         }
         return {**loaded, **failed}
+
+    def worked(self) -> dict[int, Work]:
+        """By version id, what the loaded runners worked off since the last call."""
+        fresh: dict[int, Work] = {}
+        told: dict[int, tuple[Runner, Work]] = {}
+        for version_id, runner in list(self._loaded.items()):
+            total = runner.costs.work
+            known = self._told.get(version_id)
+            # A version that was dropped and loaded again starts counting anew.
+            before = known[1] if known and known[0] is runner else Work()
+            told[version_id] = (runner, total)
+            if total.jobs > before.jobs:
+                fresh[version_id] = total.since(before)
+        self._told = told
+        return fresh
 
     def _make_room(self, needed_mb: float) -> None:
         while self._loaded and self._used() + needed_mb > self._budget_mb:

@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+_TORCH_CPU = "DefaultCPUAllocator: can't allocate memory"
 # Device nodes of NVIDIA's driver (also inside WSL) and of AMD's, which torch calls cuda too.
 _GPU_NODES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
@@ -43,8 +44,16 @@ def limit_threads(wanted: int, children: int) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device ran out of memory (torch.OutOfMemoryError, by name: torch may not be loaded)."""
-    return any(cls.__name__ == "OutOfMemoryError" for cls in type(error).__mro__)
+    """Whether a device, or this process, ran out of memory.
+
+    torch.OutOfMemoryError is known by name, since torch may not be loaded; on CPUs torch raises a
+    RuntimeError that says so.
+    """
+    if isinstance(error, MemoryError):
+        return True
+    if any(cls.__name__ == "OutOfMemoryError" for cls in type(error).__mro__):
+        return True
+    return isinstance(error, RuntimeError) and _TORCH_CPU in str(error)
 
 
 def empty_cache(device: str) -> None:

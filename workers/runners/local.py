@@ -17,6 +17,7 @@ from app.intake.source import load_class, sha256_of, source_file
 from workers.runners import device as devices
 from workers.runners import exports, variants
 from workers.runners.base import Ran
+from workers.runners.learned import LearnedCaps
 
 
 class LoadFailed(Exception):
@@ -36,9 +37,17 @@ class Nobody:
 class LocalRunner:
     """See `Runner`. Checks what the model returns: one output per input, each valid, each JSON."""
 
-    def __init__(self, spec: ModelSpec, model: Model, device: str, longest_s: float | None = None) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        model: Model,
+        device: str,
+        longest_s: float | None = None,
+        learned: LearnedCaps | None = None,
+    ) -> None:
         self.spec = spec
-        self.caps = Caps(spec.max_batch_items, spec.max_batch_units, longest_s)
+        self._learned = learned or LearnedCaps()
+        self.caps = self._learned.of(spec, Caps(spec.max_batch_items, spec.max_batch_units, longest_s))
         self.costs = CostModel()
         self._model = model
         self._device = device
@@ -50,12 +59,13 @@ class LocalRunner:
         device: str,
         exports_dir: Path | None = None,
         longest_s: float | None = None,
+        learned: LearnedCaps | None = None,
     ) -> "LocalRunner":
         """Import the registered class, make sure that it is the code that was registered, load weights.
         `longest_s`: see `Caps.seconds`.
 
-        Exports are kept in `exports_dir`, or in the user's cache.
-        Raises `LoadFailed`, whatever the model's code raised.
+        Exports are kept in `exports_dir`, or in the user's cache. `learned` outlives the runner: it begins
+        with the caps of the one before. Raises `LoadFailed`, whatever the model's code raised.
         """
         try:
             model_class = load_class(spec.source)
@@ -63,7 +73,7 @@ class LocalRunner:
                 raise LoadFailed(f"{spec.source} is not the code that was registered as {spec.version}")
             model = model_class()
             model.load(device)
-            runner = cls(spec, model, device, longest_s)
+            runner = cls(spec, model, device, longest_s, learned)
             folder = exports_dir or exports.default_folder()
             exporting = variants.Exporting(runner.warm_up, spec.source_sha256, folder)
             variants.apply(model, spec.variant, device, exporting)
@@ -120,9 +130,12 @@ class LocalRunner:
             )
         return Ran([self._encode(output) for output in outputs], device_s)
 
-    def shrink(self, items: int, padded_units: int) -> None:
-        self.caps = self.caps.half_of(items, padded_units)
+    def free(self) -> None:
+        gc.collect()
         devices.empty_cache(self._device)
+
+    def shrink(self, items: int, padded_units: int) -> None:
+        self.caps = self._learned.half(self.spec, self.caps, items, padded_units)
 
     def close(self) -> None:
         del self._model

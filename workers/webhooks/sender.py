@@ -33,7 +33,7 @@ from app.domain.signature import new_secret
 from app.domain.stages import DeliveryBell, WorkerIdentity
 from app.errors import Unavailable
 from app.intake import webhook_view
-from app.observability import logs, metrics
+from app.observability import logs, metrics, tracing
 from app.settings import Settings
 from workers.drainflag import DrainFlag
 from workers.egress import Egress
@@ -322,7 +322,10 @@ class Sender(Presence):
         self._end([tried])
 
     def _observe(self, delivery: ClaimedDelivery, tried: SettledTry) -> None:
-        metrics.WEBHOOK_TRIES.labels(tried.error or "delivered").inc()
+        outcome = tried.error or "delivered"
+        metrics.WEBHOOK_TRIES.labels(outcome).inc()
+        about = delivery.job_id or delivery.batch_id
+        tracing.delivered(about, delivery.event, str(outcome), tried.latency_s or 0.0)
         if tried.latency_s is not None:
             metrics.WEBHOOK_SECONDS.observe(tried.latency_s)
         if tried.status is DeliveryStatus.DELIVERED:
@@ -374,6 +377,9 @@ class Sender(Presence):
     def _settle_now(self, tries: list[SettledTry]) -> None:
         now = self._now() if self._now else None
         settled = deliveries.settle(self.engine, tries, now)
+        for tried in tries:
+            if tried.status is DeliveryStatus.FAILED and tried.id in settled.ids:
+                metrics.WEBHOOK_GIVEN_UP.inc()
         log.info("webhook.tries", tries=len(tries), stale=len(tries) - len(settled.ids))
         for endpoint_id, reason in settled.disable:
             if endpoints.disable(self.engine, endpoint_id, reason, webhook_view.endpoint, now):

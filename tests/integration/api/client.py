@@ -40,6 +40,10 @@ class Api:
         key = issue_key(self.queue.engine, pepper, tenant_id, scopes=scopes, **options)
         return Api(self.app, self.queue, self.settings, key)
 
+    def with_client(self) -> "Api":
+        """The same with a client of its own, for a thread."""
+        return Api(self.app, self.queue, self.settings, self.key)
+
     def request(self, method: str, path: str, **options: Any) -> Any:
         headers = {"Authorization": f"Bearer {self.key}", **options.pop("headers", {})}
         return self.http.open(path, method=method, headers=headers, **options)

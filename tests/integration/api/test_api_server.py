@@ -196,13 +196,25 @@ def test_metrics_are_those_of_all_processes(api: Api, tmp_path: Path) -> None:
         assert len({path.name.rsplit("_", 1)[-1] for path in folder.glob("counter_*.db")}) == 2
 
 
-def test_its_log_is_json_without_secrets(api: Api, server: Server) -> None:
-    headers = {"Authorization": f"Bearer {api.key}", "X-Request-Id": "mine"}
-    requests.post(f"{server.url}/v1/jobs", json=JOB, headers=headers, timeout=20)
-    wait_until(lambda: "mine" in server.log.read_text(), 10, "the log line")
-    text = server.log.read_text()
-    assert all(isinstance(orjson.loads(line), dict) for line in text.splitlines())
-    assert api.key.split("_")[2] not in text
+def test_its_log_is_json_without_secrets_whatever_was_sent(module_api: Api, shared: Server) -> None:
+    """Also of what gunicorn refuses by itself, here and in the tests before."""
+    key = module_api.key.encode()
+    for text in (
+        b"GET /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization Bearer " + key + b"\r\n\r\n",
+        b"GET /v1/jobs?key=" + key + b" HTTP/9.9\r\n\r\n",
+        b"GET /v1/jobs HTTP/1.1\r\nHost: x\r\nBad(" + key + b"): 1\r\n\r\n",
+    ):
+        assert talk(shared, text).startswith(b"HTTP/1.1 400")
+    headers = {"Authorization": f"Bearer {module_api.key}", "X-Request-Id": "mine"}
+    requests.post(f"{shared.url}/v1/jobs", json=JOB, headers=headers, timeout=20)
+    wait_until(lambda: "mine" in shared.log.read_text(), 10, "the log line")
+    text = shared.log.read_text()
+    lines = [orjson.loads(line) for line in text.splitlines()]
+    assert all(isinstance(line, dict) for line in lines)
+    refused = [line for line in lines if line["event"] == "server.refused"]
+    assert len(refused) >= 3
+    assert all(line["error"].startswith("gunicorn.") for line in refused)
+    assert module_api.key.split("_")[2] not in text
 
 
 @pytest.mark.parametrize("command", [COMMAND, [sys.executable, "-c", "import app.wsgi"]])

@@ -1,0 +1,39 @@
+"""The SQL of the audit log: who did what to tenants, keys, models and workers, and when."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import Engine, text
+
+from app.db.engine import connect
+
+_NOTE = text(
+    """
+    INSERT INTO audit_log (actor, action, subject, details)
+    VALUES (:actor, :action, :subject, CAST(:details AS jsonb))
+    """
+)
+_LIST = text(
+    """
+    SELECT id, at, actor, action, subject, details FROM audit_log
+     WHERE CAST(:action AS text) IS NULL OR starts_with(action, :action)
+     ORDER BY id DESC LIMIT :limit
+    """
+)
+
+
+def note(engine: Engine, actor: str, action: str, subject: str, **details: Any) -> None:
+    """Add a line. `actor` is `key:ID` or `cli:USER@HOST`; details hold no secret."""
+    with connect(engine) as connection:
+        connection.execute(
+            _NOTE,
+            {"actor": actor, "action": action, "subject": subject, "details": orjson.dumps(details).decode()},
+        )
+
+
+def latest(engine: Engine, limit: int, action: str | None = None) -> Sequence[dict[str, Any]]:
+    """The newest lines, newest first; only actions that begin with `action`, if it is given."""
+    with connect(engine) as connection:
+        rows = connection.execute(_LIST, {"limit": limit, "action": action}).mappings().all()
+    return [dict(row) for row in rows]

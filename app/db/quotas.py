@@ -1,0 +1,65 @@
+"""The SQL of quotas: how many jobs a tenant has, and how much work there is in all."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Engine, text
+
+from app.db.engine import connect
+
+# Places have no index by tenant, which would cost every move of every job. A scan reads a million rows in a
+# tenth of a second, stops at `most`, and whoever asks does so rarely (app/intake/quotas.py).
+_HELD = text(
+    """
+    SELECT (SELECT count(*) FROM (SELECT FROM job_ready WHERE tenant_id = :tenant_id LIMIT :most) r)
+         + (SELECT count(*) FROM (SELECT FROM job_deferred WHERE tenant_id = :tenant_id LIMIT :most) d)
+         + (SELECT coalesce(sum(greatest(b.total - b.ingested, 0)), 0)
+              FROM batch_work w JOIN batches b ON b.id = w.batch_id
+             WHERE b.tenant_id = :tenant_id AND b.status = 'in_progress') AS queued,
+           (SELECT count(*) FROM (SELECT FROM job_leases WHERE tenant_id = :tenant_id LIMIT :most) l)
+             AS running
+    """
+)
+
+# Results are counted by the statistics that Postgres keeps anyway, a second or so late: nothing else has to.
+_WORK = text(
+    """
+    SELECT count(*) FILTER (WHERE lane = 0) AS interactive, count(*) AS jobs,
+           coalesce(extract(epoch FROM clock_timestamp()) - min(rank) FILTER (WHERE lane = 0) / 1e6, 0)
+             AS oldest_s,
+           (SELECT coalesce(sum(pg_stat_get_tuples_inserted(inhrelid)), 0)
+              FROM pg_inherits WHERE inhparent = CAST('job_results' AS regclass)) AS results
+      FROM job_ready
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Jobs of one tenant: waiting, and on a worker."""
+
+    queued: int
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What waits, in one lane and in all; for how long the oldest has; and results written ever, roughly."""
+
+    interactive: int
+    jobs: int
+    oldest_s: float
+    results: int
+
+
+def held(engine: Engine, tenant_id: int, most: int) -> Held:
+    """How many jobs the tenant has; in each place no more than `most` are counted."""
+    with connect(engine) as connection:
+        row = connection.execute(_HELD, {"tenant_id": tenant_id, "most": most}).one()
+    return Held(int(row.queued), int(row.running))
+
+
+def work(engine: Engine) -> Work:
+    """How much work waits now."""
+    with connect(engine) as connection:
+        row = connection.execute(_WORK).one()
+    return Work(row.interactive, row.jobs, float(row.oldest_s), int(row.results))

@@ -1,0 +1,90 @@
+"""How many jobs a tenant may have. Refused at create, never later.
+
+A count is remembered, and what this process accepted since is added. It is made anew once a quarter of the
+room that it left is used up, or it is old; so it costs next to nothing far from the limit, and is exact close
+to it, but for requests of the same moment in other processes. Short of a refusal, no more than a twentieth of
+the time is spent on counting; and whoever was refused is told so for that long without counting again.
+"""
+
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from app.db import quotas as sql
+from app.db.engine import Engine
+from app.domain.limits import effective
+from app.errors import TooMany
+from app.intake.authenticate import Principal
+from app.settings import Limits
+
+_OLD_S = 10.0
+_RETRY_AFTER_S = 1.0
+_AT_MOST = 1 / 20
+"""The share of time that counting may take."""
+
+
+@dataclass
+class _Count:
+    """What is known of one tenant."""
+
+    held: sql.Held = field(default_factory=lambda: sql.Held(0, 0))
+    at: float = float("-inf")
+    took_s: float = 0.0
+    since: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Quotas:
+    """Lets jobs in or not. One per process; safe to share among threads."""
+
+    def __init__(self, engine: Engine, defaults: Limits, clock: Callable[[], float]) -> None:
+        self._engine = engine
+        self._defaults = defaults
+        self._clock = clock
+        self._counts: dict[int, _Count] = {}
+
+    def admit(self, principal: Principal, jobs: int) -> None:
+        """Raises `TooMany` if the tenant would have too many with `jobs` more."""
+        queued = effective(principal.limits.queued_jobs, self._defaults.queued_jobs)
+        in_flight = effective(principal.limits.in_flight_jobs, self._defaults.in_flight_jobs)
+        if not queued and not in_flight:
+            return
+        count = self._counts.setdefault(principal.tenant_id, _Count())
+        with count.lock:
+            violated = self._violated(principal.tenant_id, count, jobs, queued, in_flight)
+            if not violated:
+                count.since += jobs
+                return
+        limit = queued if violated[0] == "queued_jobs" else in_flight
+        kind = "waiting" if violated[0] == "queued_jobs" else "that have not ended"
+        raise TooMany(
+            "job_quota_exceeded",
+            f"with {jobs} more, your tenant would have over {limit} jobs {kind}",
+            _RETRY_AFTER_S,
+            violated,
+        )
+
+    def _violated(self, tenant_id: int, count: _Count, jobs: int, queued: int, in_flight: int) -> list[str]:
+        def over() -> list[str]:
+            waiting = count.held.queued + count.since + jobs
+            found = ["queued_jobs"] if queued and waiting > queued else []
+            if in_flight and waiting + count.held.running > in_flight:
+                found.append("in_flight_jobs")
+            return found
+
+        now = self._clock()
+        room = min(
+            queued - count.held.queued if queued else math.inf,
+            in_flight - count.held.queued - count.held.running if in_flight else math.inf,
+        )
+        due = now - count.at > _OLD_S
+        rested = now - count.at >= count.took_s / _AT_MOST
+        near = (count.since + jobs) * 4 > room
+        # What was accepted since may have ended: nobody is refused for a guess.
+        guessed = count.since > 0 and bool(over())
+        if due or guessed or (rested and (near or over())):
+            count.held = sql.held(self._engine, tenant_id, max(queued, in_flight) + 1)
+            count.at, count.since = self._clock(), 0
+            count.took_s = count.at - now
+        return over()
