@@ -9,6 +9,7 @@ import pytest
 from app.broker.ring import doorbell_for
 from app.db import cancel, conservation, rescue
 from app.domain.cost import Cost
+from app.domain.draining import DrainCause
 from app.domain.lanes import Lane
 from app.domain.window import Window
 from app.errors import Unavailable
@@ -105,7 +106,7 @@ def test_a_death_charges_what_ran_and_not_what_was_claimed_ahead(ahead: Ahead) -
 def test_a_worker_that_drains_gives_back_what_it_claimed_ahead(ahead: Ahead) -> None:
     def told() -> None:
         ahead.claimed()
-        ahead.child._flag.set()
+        ahead.child._flag.enter(DrainCause.SIGTERM)
 
     assert ahead.run(told).ended == "draining"
     ahead.released()

@@ -131,7 +131,7 @@ def test_a_model_gets_the_bytes_whichever_way_they_were_named(
     file = {"file_id": file_of(queue, storage, IMAGE[:7000])}
     ids = [weighing(queue, weigh, media, more=[None, PNG, file]) for media in (url, file, PNG)]
     assert run(child, weigh) == [3]
-    outputs = [queue.get(job_id).output for job_id in ids]
+    outputs = [queue.output(job_id) for job_id in ids]
     assert [output["sizes"] for output in outputs] == [[5000, 4, 7000], [7000, 4, 7000], [4, 4, 7000]]
     assert outputs[1]["sha256"] == hashlib.sha256(IMAGE[:7000]).hexdigest()
     assert [(output["content_type"], output["filename"]) for output in outputs] == [
