@@ -8,7 +8,8 @@ from app.api.catalogue_of_errors import CODES
 
 SOURCE = Path(app.__file__).parent
 _RAISED = re.compile(
-    r"\b(?:Malformed|Unauthenticated|Forbidden|NotFound|Conflict|TooLarge|WrongMediaType|Invalid|WorkFailed|_invalid)"
+    r"\b(?:Malformed|Unauthenticated|Forbidden|NotFound|Conflict|TooLarge|WrongMediaType|Invalid|WorkFailed|TooMany"
+    r"|Overloaded|_invalid)"
     r'\(\s*"(\w+)"'
 )
 # Raised by operators' commands, never by a request.
@@ -17,7 +18,6 @@ OPERATORS = {"unknown_scope", "version_exists"}
 ELSEWHERE = {
     "not_found",
     "method_not_allowed",
-    "too_many_requests",
     "internal_error",
     "unavailable",
     "not_ready",

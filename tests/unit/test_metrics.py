@@ -15,7 +15,7 @@ from tests.support.waiting import wait_until
 ROOT = Path(__file__).resolve().parents[2]
 METRICS = {name: value for name, value in vars(metrics).items() if isinstance(value, MetricWrapperBase)}
 BOUNDED = {"code", "ended", "cause", "kind", "lane", "method", "model", "outcome", "place", "pool", "purpose"}
-BOUNDED |= {"route", "service", "state", "status", "tenant"}
+BOUNDED |= {"policy", "route", "service", "state", "status", "tenant"}
 
 
 def test_every_metric_is_in_the_documentation() -> None:
