@@ -26,7 +26,7 @@ def opened(url: str) -> Storage:
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a bucket of moto's server, where moto is installed: it is too large to be asked for."""
+    """The URL of a bucket of moto's server."""
     boto3 = pytest.importorskip("boto3", reason="the extra `s3` is not installed")
     server = pytest.importorskip("moto.server", reason="moto and flask-cors are not installed")
     with pytest.MonkeyPatch.context() as patch:
