@@ -437,17 +437,11 @@ class Settings(_Group):
 
 # Written by `headracectl up` for clients and tools; not settings of a server process.
 _NOT_SETTINGS = {"URL", "API_KEY", "FLOWER_URL", "STATE_DIR"}
+# `HEADRACE_WORKER_POOL` is the field `pool` of the group `worker`.
 _GROUPS = {
-    "API": Api,
-    "WORKER": Worker,
-    "SPOT": Spot,
-    "SENDER": Sender,
-    "FILES": Files,
-    "LIMITS": Limits,
-    "BATCHES": Batches,
-    "MEDIA": Media,
-    "SCHEDULER": Scheduler,
-    "SCALING": Scaling,
+    name.upper()
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, _Group)
 }
 
 

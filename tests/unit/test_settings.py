@@ -3,6 +3,7 @@
 import base64
 import re
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,20 @@ def test_groups_are_read_by_their_prefix() -> None:
     settings = load({**GOOD, "HEADRACE_WORKER_POOL": "spot-a", "HEADRACE_API_MAX_WAIT_S": "30", "PATH": "x"})
     assert settings.worker.pool == "spot-a"
     assert settings.api.max_wait_s == 30
+
+
+def documented() -> list[str]:
+    """Every setting that the operator's guide names in its table."""
+    guide = Path(__file__).resolve().parents[2] / "docs" / "guides" / "operate.md"
+    return re.findall(r"^\| `(HEADRACE_[A-Z0-9_]+)` \|", guide.read_text(), re.MULTILINE)
+
+
+def test_every_documented_setting_can_be_set() -> None:
+    names = documented()
+    assert len(names) > 50
+    with pytest.raises(SettingsError) as caught:
+        load(dict.fromkeys(names, "\0"))
+    assert not [problem for problem in caught.value.problems if "no such setting" in problem]
 
 
 def test_every_error_is_reported_at_once_by_its_name() -> None:
