@@ -17,6 +17,7 @@ from gunicorn import util
 from gunicorn.http import wsgi
 
 from app.api.server import WholeResponse, problem_response
+from app.cores import cores
 from app.errors import SettingsError
 from app.observability.sharing import share_metrics
 from app.settings import load
@@ -28,11 +29,9 @@ except SettingsError as error:
         print(f"headrace: {_problem}", file=sys.stderr)  # noqa: T201
     sys.exit(3)
 
-_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
 bind = _settings.api.bind
 worker_class = "app.api.server.Worker"
-workers = _settings.api.processes or min(2, _CORES)
+workers = _settings.api.processes or min(2, cores())
 # Each held request is a connection; the rest of the places is for requests that are answered at once.
 worker_connections = _settings.api.max_waiters + 1000
 keepalive = 75

@@ -12,6 +12,8 @@ import matplotlib
 matplotlib.use("svg")
 from matplotlib import pyplot
 
+from app.cores import cores
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -69,13 +71,6 @@ def processor() -> str:
         flags = facts.get("flags", "")
     special = [word for word in ("avx512f", "avx512_bf16", "amx_bf16") if word in flags.split()]
     return f"{name} ({', '.join(special)})" if special else name
-
-
-def cores() -> int:
-    """How many this process may use."""
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _ratio(rate: float, base: float | None) -> str:

@@ -1,12 +1,12 @@
 """Single jobs: `echo` over HTTP, one request a job, from 32 light clients, until the last result is there."""
 
-import os
 import time
 from collections.abc import Callable
 
 import redis
 from sqlalchemy import create_engine, text
 
+from app.cores import cores
 from app.db.engine import sqlalchemy_url
 from benchmarks import light_clients
 from benchmarks.baselines.celery_task import flask_and_celery
@@ -24,7 +24,7 @@ def run(stack: Stack, *, seconds: float = 5.0) -> Measured:
     The baseline is what people write: Flask, a Celery task a request, and a result backend, with as many
     processes and on the same Valkey.
     """
-    processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processes = cores()
     head = {"Authorization": f"Bearer {stack.api_key}"}
     post = light_clients.request(stack.url, "/v1/jobs", _BODY, head)
     held = light_clients.request(stack.url, "/v1/jobs", _BODY, {**head, "Prefer": "wait=30"})

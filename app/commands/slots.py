@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import click
 
 from app.commands.common import as_json, operator_command
 from app.commands.trials import Conditions, Ended, Process
+from app.cores import cores as available
 from app.db import models as sql
 from app.db.engine import make_engine
 from app.domain.lanes import Device
@@ -92,7 +92,7 @@ def slots(settings: Settings, model: str, items: int, rounds: int, cores: int | 
     conditions = Conditions(inputs, "cpu", 1, items, rounds)
     measured = []
     try:
-        for each in candidates(cores or len(os.sched_getaffinity(0))):
+        for each in candidates(cores or available()):
             measured.append(measure(spec, conditions, each))
             if not as_json:
                 click.echo(

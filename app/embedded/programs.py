@@ -1,12 +1,12 @@
 """The programs of Headrace itself: API, workers, webhook sender, clerk, scheduler and Flower."""
 
-import os
 import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from app.cores import cores
 from app.domain.lanes import Device, Lane, parse_queue, queue_name
 from app.domain.pools import Pool
 from app.domain.stages import BatchBell, DeliveryBell
@@ -63,8 +63,8 @@ OWN = (SENDER, CLERK)
 def default_workers() -> list[Worker]:
     """One worker for each lane, so that bulk never stands in the way of someone who waits."""
     return [
-        Worker("interactive", (queue_name(Device.CPU, Lane.INTERACTIVE),), _cores()),
-        Worker("batch", (queue_name(Device.CPU, Lane.BATCH),), _cores()),
+        Worker("interactive", (queue_name(Device.CPU, Lane.INTERACTIVE),), cores()),
+        Worker("batch", (queue_name(Device.CPU, Lane.BATCH),), cores()),
     ]
 
 
@@ -138,9 +138,3 @@ def flower(port: int, login: str) -> Program:
     }
     command = [*_CELERY, "flower", f"--address={LOOPBACK}", f"--port={port}"]
     return Program("flower", command, environment)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1

@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+from app.cores import cores
+
 _TORCH_CPU = "DefaultCPUAllocator: can't allocate memory"
 # Device nodes of NVIDIA's driver (also inside WSL) and of AMD's, which torch calls cuda too.
 _GPU_NODES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
@@ -37,8 +39,7 @@ def limit_threads(wanted: int, children: int) -> None:
 
     By environment, which torch and its libraries read when they are first imported.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = str(wanted or max(1, cores // children))
+    threads = str(wanted or max(1, cores() // children))
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = threads
 
