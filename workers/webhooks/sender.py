@@ -9,6 +9,7 @@ import contextlib
 import os
 import random
 import resource
+import sys
 import threading
 import time
 from collections import Counter
@@ -127,8 +128,9 @@ class Sender(Presence):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
         os.nice(settings.sender.nice)
         # Who wakes up under this policy waits for its turn: a model that runs is not cut short for a bell.
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):
+                os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         return cls(
             engine=make_engine(
                 settings.database_url,
