@@ -13,6 +13,9 @@ from app.errors import NotFound
 from app.intake.keys import SCOPES, issue_key
 from app.settings import Settings
 
+# Whoever has `admin` sees and drains everybody's workers: it is given by name only.
+_USUAL = tuple(scope for scope in SCOPES if scope != "admin")
+
 
 @click.group()
 def keys() -> None:
@@ -23,7 +26,7 @@ def keys() -> None:
 @click.option("--tenant", default="default", show_default=True, help="Made if there is none of this name.")
 @click.option("--name", default="", help="What the key is for.")
 @click.option(
-    "--scope", "scopes", multiple=True, help=f"Repeatable; default: all. One of {' '.join(SCOPES)}."
+    "--scope", "scopes", multiple=True, help=f"Repeatable; default: all but admin. One of {' '.join(SCOPES)}."
 )
 @click.option("--expires-days", type=click.IntRange(1), help="Days until it stops working. Default: never.")
 @click.option(
@@ -47,12 +50,12 @@ def create(
         settings.secret_key.get_secret_value(),
         sql.ensure_tenant(engine, tenant),
         name=name,
-        scopes=scopes or SCOPES,
+        scopes=scopes or _USUAL,
         expires_at=datetime.now(UTC) + timedelta(days=expires_days) if expires_days else None,
         requests_per_minute=requests_per_minute,
     )
     key_id = key.split("_")[1]
-    audit.note(engine, actor(), "keys.create", key_id, tenant=tenant, scopes=list(scopes or SCOPES))
+    audit.note(engine, actor(), "keys.create", key_id, tenant=tenant, scopes=list(scopes or _USUAL))
     if as_json:
         click.echo(json.dumps({"key": key, "id": key_id, "tenant": tenant}))
     else:

@@ -12,6 +12,7 @@ from app.cli import main
 from app.db import audit, keys, rescue, tenants, upkeep
 from app.db.quotas import Held, held
 from app.domain.lanes import Lane
+from app.intake.keys import SCOPES
 from tests.support.bulk import Bulk, line
 from tests.support.jobs import Queue, failed
 from workers.settle import settle
@@ -91,6 +92,8 @@ def test_operators_make_and_change_tenants_and_it_is_on_record(headracectl: Any,
     assert found is not None
     assert found["queued_jobs"] is None
     made = json.loads(headracectl("keys", "create", "--tenant", "acme", "--json").output)
+    (key,) = [row for row in keys.list_all(queue.engine) if row.id == made["id"]]
+    assert set(key.scopes) == set(SCOPES) - {"admin"}, "which is given by name only"
     assert headracectl("keys", "revoke", made["id"]).exit_code == 0
     told = json.loads(headracectl("audit", "--json").output)
     assert [row["action"] for row in told] == [
