@@ -1,5 +1,6 @@
 """The stack that is measured: one of its own, in a folder that is thrown away."""
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,8 @@ class Stack:
 
 @contextmanager
 def running() -> Iterator[Stack]:
-    """A stack as `headracectl up` starts it, stopped at the end."""
+    """A stack as `headracectl up` starts it, stopped at the end; a SIGTERM is such an end."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
         state_dir = ["--state-dir", f"{folder}/state"]
         try:
