@@ -38,6 +38,12 @@ from workers.webhooks.sender import Sender
 DAY_S = 86_400
 
 
+async def never(_: Received) -> web.Response:
+    """A receiver that does not answer."""
+    await asyncio.Event().wait()
+    return web.Response()
+
+
 @pytest.fixture
 def queue(database_url: str) -> Queue:
     return Queue.open(database_url)
@@ -364,10 +370,6 @@ def test_an_address_that_must_not_be_called_is_not_called(
 def test_one_try_has_one_deadline(
     outbox: Outbox, settings: Settings, hooks: Receiver, make_sender: Callable[..., Sender]
 ) -> None:
-    async def never(_: Received) -> web.Response:
-        await asyncio.Event().wait()
-        return web.Response()
-
     hooks.answers["/hook"] = never
     outbox.finish(webhook=hooks.url(), webhook_events=("completed",))
     short = settings.model_copy(update={"sender": settings.sender.model_copy(update={"deadline_s": 0.2})})
@@ -624,10 +626,6 @@ def test_leaving_lets_what_is_under_way_end(
         await asyncio.to_thread(let_go.wait, 10)
         return web.Response()
 
-    async def never(_: Received) -> web.Response:
-        await asyncio.Event().wait()
-        return web.Response()
-
     hooks.answers |= {"/later": later, "/never": never}
     for path in ("/later", "/never"):
         outbox.finish(webhook=hooks.url(path), webhook_events=("completed",))
@@ -665,10 +663,6 @@ def test_while_receivers_hang_postgres_is_hardly_asked(
     make_sender: Callable[..., Sender],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def never(_: Received) -> web.Response:
-        await asyncio.Event().wait()
-        return web.Response()
-
     claims: list[int] = []
     claim = deliveries.claim
 
@@ -696,10 +690,6 @@ def test_what_ends_while_one_hangs_is_written_together(
     make_sender: Callable[..., Sender],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def never(_: Received) -> web.Response:
-        await asyncio.Event().wait()
-        return web.Response()
-
     written: list[int] = []
     settle = deliveries.settle
 
