@@ -215,18 +215,6 @@ WORKERS = Gauge(
     ["pool", "state"],
     multiprocess_mode="mostrecent",
 )
-
-
-_tenants: set[int] = set()
-
-
-def accepted_of(tenant_id: int, jobs: int = 1) -> None:
-    """Count these jobs of a tenant under its number or, beyond `MOST_TENANTS`, under `other`."""
-    if tenant_id not in _tenants and len(_tenants) < MOST_TENANTS:
-        _tenants.add(tenant_id)
-    ACCEPT_TENANT_JOBS.labels(tenant_id if tenant_id in _tenants else "other").inc(jobs)
-
-
 POOL_MACHINES = Gauge(
     "headrace_pool_machines",
     "Machines of each pool: desired, running, starting, or draining with leases.",
@@ -239,6 +227,16 @@ POOL_BACKLOG = Gauge(
     ["pool"],
     multiprocess_mode="mostrecent",
 )
+
+
+_tenants: set[int] = set()
+
+
+def accepted_of(tenant_id: int, jobs: int = 1) -> None:
+    """Count these jobs of a tenant under its number or, beyond `MOST_TENANTS`, under `other`."""
+    if tenant_id not in _tenants and len(_tenants) < MOST_TENANTS:
+        _tenants.add(tenant_id)
+    ACCEPT_TENANT_JOBS.labels(tenant_id if tenant_id in _tenants else "other").inc(jobs)
 
 
 @lru_cache(maxsize=1024)
