@@ -130,7 +130,10 @@ class Worker(_Group):
         description="Where models run: auto picks cuda, then mps, then cpu.",
     )
     torch_threads: int = Field(
-        0, ge=0, description="Torch threads per child; 0 divides the cores among the children."
+        0,
+        ge=0,
+        description="Torch threads per child; 0 divides the cores among the children, and lends a lone job"
+        " those of idle ones.",
     )
     preload: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field(
         (),

@@ -262,7 +262,11 @@ def _work_off(
             continue
         if more and planned is micro_batches[-1]:
             _claim_ahead(child, version, bell, runner, micro_batch, until)
-        with _traced(micro_batch, runner, bell.lane):
+        idle = child.idle_siblings() if len(micro_batches) == 1 and not more else 0
+        with (
+            _traced(micro_batch, runner, bell.lane),
+            child.borrowed.cores(idle, _expected_s(runner, micro_batch)) as borrowed,
+        ):
             outcomes = infer(micro_batch, runner, _running(child, micro_batch))
         child.held.done()
         dear = child.settings.purchase == "spot" and time.perf_counter() - began > DEAR_S
@@ -270,7 +274,8 @@ def _work_off(
             finish_behind(child, outcomes)
             learn(micro_batch, runner, outcomes, time.perf_counter() - began)
         else:
-            learn(micro_batch, runner, outcomes, time.perf_counter() - began)
+            if not borrowed:
+                learn(micro_batch, runner, outcomes, time.perf_counter() - began)
             finish(child, outcomes)
         report.jobs += len(outcomes)
         report.batches.append(len(outcomes))
