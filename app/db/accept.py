@@ -10,7 +10,7 @@ import orjson
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from app.db.engine import connect, sqlstate
+from app.db.engine import connect, rows, sqlstate
 from app.domain.stages import QueuedJob
 from app.errors import Unavailable
 
@@ -141,13 +141,12 @@ def accept_group(
     Raises `Unavailable` when nobody knows.
     """
     try:
-        with connect(engine) as connection:
-            rows = connection.execute(_ACCEPT, _parameters(jobs, patience_ms=GROUP_PATIENCE_MS)).all()
+        written = rows(engine, _ACCEPT, _parameters(jobs, patience_ms=GROUP_PATIENCE_MS))
     except (DBAPIError, Unavailable) as error:
         if isinstance(error, Unavailable) and sqlstate(error) not in _TURNED_BACK:
             raise
         return {}
-    return {row.id: Accepted(row.created_at, row.expires_at) for row in rows}
+    return {row.id: Accepted(row.created_at, row.expires_at) for row in written}
 
 
 def accept_many(engine: Engine, jobs: Sequence[QueuedJob]) -> None:

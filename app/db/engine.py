@@ -1,13 +1,16 @@
 """The engine: one pool per process, short timeouts, and Postgres's own errors turned into ours."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import orjson
 import psycopg
+from psycopg.rows import namedtuple_row
 from pydantic import SecretStr
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, TextClause, create_engine, event
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
 
 from app.errors import Unavailable
@@ -91,6 +94,31 @@ def connect(engine: Engine) -> Iterator[Connection]:
     """A connection in autocommit. Raises `Unavailable` when Postgres can't be reached or just went away."""
     with translate_errors(), engine.connect() as connection:
         yield connection
+
+
+def rows(engine: Engine, statement: TextClause, parameters: Mapping[str, Any]) -> Sequence[Any]:
+    """The rows of one statement, as named tuples, in autocommit. Errors as in `connect`.
+
+    For the verbs' own statements: by way of SQLAlchemy the driver takes twice to three times the CPU.
+    """
+    with connect(engine) as connection:
+        cursor = connection.connection.cursor(row_factory=namedtuple_row)
+        try:
+            return cursor.execute(_as_the_driver_has_it(statement), parameters).fetchall()
+        except psycopg.Error as error:
+            lost = engine.dialect.is_disconnect(error, connection.connection, cursor)  # type: ignore[arg-type]
+            if lost:
+                # As below: one error tells of every pooled connection.
+                connection.invalidate(error)
+                engine.dispose(close=False)
+            raise DBAPIError.instance(
+                None, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=lost
+            ) from error
+
+
+@cache
+def _as_the_driver_has_it(statement: TextClause) -> str:
+    return str(statement.compile(dialect=PGDialect_psycopg()))
 
 
 @contextmanager

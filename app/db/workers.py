@@ -8,7 +8,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Engine, text
 
-from app.db.engine import connect
+from app.db.engine import connect, rows
 from app.domain.draining import DrainCause
 from app.domain.retry import RetryPolicy
 from app.domain.stages import ClaimedJob, WorkerIdentity
@@ -181,9 +181,8 @@ def mark(engine: Engine, worker_id: UUID, batch: Sequence[UUID], budget_s: float
     """Note which jobs are about to run, and within how many seconds they must end. Returns those that the
     worker holds and somebody asked to cancel.
     """
-    with connect(engine) as connection:
-        asked = connection.execute(_MARK, {"id": worker_id, "batch": list(batch), "budget_s": budget_s})
-        return frozenset(asked.scalars())
+    asked = rows(engine, _MARK, {"id": worker_id, "batch": list(batch), "budget_s": budget_s})
+    return frozenset(row.job_id for row in asked)
 
 
 def stop(engine: Engine, worker_id: UUID, cause: DrainCause | None = None) -> None:
