@@ -53,8 +53,10 @@ def fetch(engine: Engine, principal: Principal, job_id: UUID) -> Any:
 class JobReader(Coalescer[UUID, Any]):
     """Reads jobs by id: those that are asked for together, as when a wake-up names many, in one statement."""
 
-    MOST = 32
-    """Each job may bring an output of some hundred kilobytes."""
+    MOST = 8
+    """Each of them is answered before anybody else's request goes on, and may bring an output of some hundred
+    kilobytes.
+    """
 
     def __init__(self, engine: Engine) -> None:
         def read(ids: Sequence[UUID]) -> list[Any]:
