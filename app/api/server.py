@@ -49,6 +49,7 @@ class Worker(GeventWorker):
             self.notify()
             gevent.sleep(_LOOK_S)
         for server in servers:
+            _take_the_rest(server)
             server.close()
         self.wsgi.extensions["headrace"].wakeups.close()
         until = time.monotonic() + self.cfg.graceful_timeout
@@ -79,6 +80,12 @@ class Worker(GeventWorker):
             if now - since > _LAST_CALL_S:
                 # Its loop takes this as the end of the connection.
                 gevent.kill(connection, StopIteration)
+
+
+def _take_the_rest(server: StreamServer) -> None:
+    """Take the connections that the kernel has accepted for us: closing the listener would reset them."""
+    while not server.full() and (connection := server.do_read()):
+        server.do_handle(*connection)
 
 
 class _Idle:
