@@ -32,7 +32,7 @@ def program(name: str, *packages: str) -> Program:
     root = _unpacked(packages)
     if root is None:
         pytest.skip(f"{name} is in Debian's package {packages[0]}")
-    (path,) = [path for path in root.rglob(name) if path.is_file() and os.access(path, os.X_OK)]
+    (path,) = [path for path in root.rglob(f"*bin/{name}") if path.is_file()]
     libraries = ":".join(str(each) for each in root.glob("usr/lib/*-linux-gnu"))
     return Program(str(path), {**os.environ, "LD_LIBRARY_PATH": libraries})
 
