@@ -379,7 +379,10 @@ class Scaling(_Group):
 class Settings(_Group):
     """Everything a Headrace process may be told. Unknown `HEADRACE_*` names are errors."""
 
-    database_url: SecretStr = Field(description="postgresql://user:password@host:port/database")
+    database_url: SecretStr = Field(
+        description="postgresql://user:password@host:port/database, with libpq's parameters (`sslmode=…`) "
+        "and `pooler=transaction` behind PgBouncer."
+    )
     redis_url: SecretStr = Field(description="redis:// or rediss:// URL of a Redis or Valkey server.")
     secret_key: SecretStr = Field(
         min_length=32,

@@ -51,7 +51,8 @@ def make_engine(
     """An engine whose statements end within `statement_timeout_s` and whose idle transactions are cut.
 
     Each connection autocommits: a verb is one statement, or says `with transaction(...)`.
-    `lookups_only` is for the hot path of API and workers, see `_LOOKUPS_ONLY`.
+    `lookups_only` is for the hot path of API and workers, see `_LOOKUPS_ONLY`. Behind a pooler
+    (`pooler=transaction` in the URL) the limits are the role's, and nothing is prepared.
     """
     options = (
         f"-c statement_timeout={int(statement_timeout_s * 1000)}"
@@ -61,8 +62,8 @@ def make_engine(
     if lookups_only:
         options += _LOOKUPS_ONLY
     if is_pooled(url.get_secret_value()):
-        # What a connection is told or has prepared stays with the pooler, for whoever comes next. So nothing is:
-        # the role's settings hold these limits, see docs/guides/operate.md.
+        # What a connection is told or has prepared stays with the pooler, for whoever comes next. So nothing
+        # is: the role's settings hold these limits, see docs/guides/operate.md.
         own: dict[str, Any] = {"prepare_threshold": None}
     else:
         own = {"options": options}

@@ -43,7 +43,7 @@ def _unpacked(packages: tuple[str, ...]) -> Path | None:
     root = _FOLDER / packages[0]
     if root.exists():
         return root
-    _FOLDER.mkdir(mode=0o700, exist_ok=True)
+    _FOLDER.mkdir(mode=0o755, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=_FOLDER) as work:
         tree = Path(work, "tree")
         try:

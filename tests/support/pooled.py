@@ -1,4 +1,4 @@
-"""A plugin, `-p tests.support.pooled`: every database of the tests is reached by PgBouncer in transaction mode.
+"""A plugin, `-p tests.support.pooled`: every database is reached by PgBouncer in transaction mode.
 
 Its pool is smaller than the pools of those who use it, so that connections change hands all the time.
 """
