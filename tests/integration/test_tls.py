@@ -1,4 +1,4 @@
-"""Redis and Postgres by TLS, certificates checked: `rediss://` and `sslmode=verify-full`, on Debian's servers.
+"""Redis and Postgres by TLS, certificates checked: `rediss://` and `sslmode=verify-full`, on Debian's.
 
 Those of the wheels are built without TLS.
 """
