@@ -51,15 +51,16 @@ _ACCEPT = text(
                   webhook_events, use_case, metadata, retry_of, endpoint, key, fingerprint,
                   behind, floor, after)
     ), heads AS MATERIALIZED (
-        SELECT a.version_id, a.lane,
-               coalesce((SELECT min(first.rank) FROM generate_series(0, 2) AS p (priority)
-                          CROSS JOIN LATERAL (
-                             SELECT rank FROM job_ready r
-                              WHERE r.version_id = a.version_id AND r.lane = a.lane
-                                AND r.priority = p.priority AND r.rank >= a.after
-                              ORDER BY rank LIMIT 1) first),
-                        CAST(extract(epoch FROM now()) * 1000000 AS bigint)) AS head
+        SELECT a.version_id, a.lane, first.rank IS NULL AS alone,
+               coalesce(first.rank, CAST(extract(epoch FROM now()) * 1000000 AS bigint)) AS head
           FROM (SELECT version_id, lane, min(after) AS after FROM asked GROUP BY 1, 2) a
+          LEFT JOIN LATERAL (
+               SELECT min(waits.rank) AS rank FROM generate_series(0, 2) AS p (priority)
+                CROSS JOIN LATERAL (
+                   SELECT rank FROM job_ready r
+                    WHERE r.version_id = a.version_id AND r.lane = a.lane
+                      AND r.priority = p.priority AND r.rank >= a.after
+                    ORDER BY rank LIMIT 1) waits) first ON true
     ), keyed AS (
         INSERT INTO idempotency_keys (tenant_id, endpoint, key, fingerprint, resource_id)
         SELECT tenant_id, endpoint, key, fingerprint, id FROM asked
@@ -86,7 +87,7 @@ _ACCEPT = text(
           JOIN heads h ON h.version_id = j.version_id AND h.lane = j.lane
         RETURNING job_id, rank
     )
-    SELECT j.id, j.created_at, j.expires_at, p.rank, h.head
+    SELECT j.id, j.created_at, j.expires_at, p.rank, h.head, h.alone
       FROM job j JOIN place p ON p.job_id = j.id
       JOIN heads h ON h.version_id = j.version_id AND h.lane = j.lane
     """
@@ -112,12 +113,16 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The job is in the queue, at `rank`, which began at `head` then: both are in virtual time."""
+    """The job is in the queue, at `rank`. `head` is where the queue began before, in virtual time.
+
+    `alone`: nothing waited.
+    """
 
     created_at: datetime
     expires_at: datetime
     rank: int
     head: int
+    alone: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +142,7 @@ def accept(
     then are told its job. Raises `Unavailable` if that takes longer than the lock timeout.
     """
     with connect(engine) as connection:
-        row = connection.execute(_ACCEPT, _parameters([(job, idempotency, turn)])).one_or_none()
+        row = connection.execute(_ACCEPT, _parameters([(job, idempotency)], [turn])).one_or_none()
         if row is not None:
             return _accepted(row)
         assert idempotency is not None
@@ -154,7 +159,7 @@ def knows(engine: Engine, tenant_id: int, idempotency: IdempotencyKey) -> bool:
 
 
 def accept_group(
-    engine: Engine, jobs: Sequence[tuple[QueuedJob, IdempotencyKey | None, Turn]]
+    engine: Engine, jobs: Sequence[tuple[QueuedJob, IdempotencyKey | None]], turns: Sequence[Turn] = ()
 ) -> dict[UUID, Accepted]:
     """Write these jobs, which are at least one, in one statement. Returns those that were written, by id.
 
@@ -163,7 +168,7 @@ def accept_group(
     Raises `Unavailable` when nobody knows.
     """
     try:
-        written = rows(engine, _ACCEPT, _parameters(jobs, patience_ms=GROUP_PATIENCE_MS))
+        written = rows(engine, _ACCEPT, _parameters(jobs, turns, GROUP_PATIENCE_MS))
     except (DBAPIError, Unavailable) as error:
         if isinstance(error, Unavailable) and sqlstate(error) not in _TURNED_BACK:
             raise
@@ -171,22 +176,26 @@ def accept_group(
     return {row.id: _accepted(row) for row in written}
 
 
-def accept_many(engine: Engine, jobs: Sequence[tuple[QueuedJob, Turn]]) -> dict[UUID, Accepted]:
+def accept_many(
+    engine: Engine, jobs: Sequence[QueuedJob], turns: Sequence[Turn] = ()
+) -> dict[UUID, Accepted]:
     """Write all of these jobs, which are at least one, or none. Returns what became of them, by id."""
-    written = rows(engine, _ACCEPT, _parameters([(job, None, turn) for job, turn in jobs]))
+    written = rows(engine, _ACCEPT, _parameters([(job, None) for job in jobs], turns))
     return {row.id: _accepted(row) for row in written}
 
 
 def _accepted(row: Any) -> Accepted:
-    return Accepted(row.created_at, row.expires_at, row.rank, row.head)
+    return Accepted(row.created_at, row.expires_at, row.rank, row.head, row.alone)
 
 
 def _parameters(
-    jobs: Sequence[tuple[QueuedJob, IdempotencyKey | None, Turn]], patience_ms: int = 0
+    jobs: Sequence[tuple[QueuedJob, IdempotencyKey | None]], turns: Sequence[Turn], patience_ms: int = 0
 ) -> dict[str, Any]:
+    """`turns` is one per job, or empty: then each comes first."""
+    asked = zip(jobs, turns or [FIRST] * len(jobs), strict=True)
     return {
-        "inputs": f"[{','.join([job.input.decode() for job, _, _ in jobs])}]",
-        "rows": orjson.dumps([_row(*job) for job in jobs]).decode(),
+        "inputs": f"[{','.join([job.input.decode() for job, _ in jobs])}]",
+        "rows": orjson.dumps([_row(*job, turn) for job, turn in asked]).decode(),
         "patience_ms": patience_ms,
     }
 

@@ -50,8 +50,8 @@ class QueuedJob:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Where a job comes in the order of its queue, in microseconds of virtual time: `behind` the head, but not
-    before `floor`. The head is the lowest rank that waits at `after` or later; the time of day if none does.
+    """Where a job comes in the order of its queue, in microseconds of virtual time: `behind` the head, but
+    not before `floor`. The head is the lowest rank that waits at `after` or later, or else the time of day.
     """
 
     behind: int = 0

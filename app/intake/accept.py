@@ -109,8 +109,7 @@ class Intake:
 
     def write_many(self, jobs: Sequence[QueuedJob], version: ModelVersion) -> None:
         """Commit these jobs of one version and lane, all or none, then ring once."""
-        turns = self._shares.turns(jobs)
-        self._shares.placed(jobs, sql.accept_many(self._engine, list(zip(jobs, turns, strict=True))))
+        self._shares.placed(jobs, sql.accept_many(self._engine, jobs, self._shares.turns(jobs)))
         metrics.ACCEPT_JOBS.labels(version.spec.name).inc(len(jobs))
         metrics.accepted_of(jobs[0].tenant_id, len(jobs))
         for job in jobs:
@@ -120,9 +119,8 @@ class Intake:
     def _accept_group(self, group: Sequence[tuple[Prepared, Once | None]]) -> list[sql.Accepted | None]:
         """Commit them in one statement, then ring once for each version and lane."""
         jobs = [prepared.job for prepared, _ in group]
-        keys = [once for _, once in group]
         turns = self._shares.turns(jobs)
-        written = sql.accept_group(self._engine, list(zip(jobs, keys, turns, strict=True)))
+        written = sql.accept_group(self._engine, [(prepared.job, once) for prepared, once in group], turns)
         self._shares.placed(jobs, written)
         news = [prepared for prepared, _ in group if prepared.job.id in written]
         for prepared in {(one.version.id, one.job.lane): one for one in news}.values():
