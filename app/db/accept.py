@@ -11,6 +11,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from app.db.engine import connect, rows, sqlstate
+from app.domain.lanes import Priority
 from app.domain.stages import QueuedJob, Turn
 from app.errors import Unavailable
 
@@ -31,8 +32,15 @@ _TURNED_BACK = {LOCK_NOT_AVAILABLE, _DEADLOCK}
 # Whoever holds a key back (its first request has not committed yet) holds back this whole statement. So a
 # group is patient for a moment only; then each of its jobs is written alone, with all the patience there is.
 # Keys are locked in one order, so that no two groups wait for each other.
+_FIRST_RANKS = ", ".join(
+    f"""
+               (SELECT rank FROM job_ready r
+                 WHERE r.version_id = a.version_id AND r.lane = a.lane AND r.priority = {priority:d}
+                   AND r.rank >= a.after ORDER BY rank LIMIT 1)"""
+    for priority in Priority
+)
 _ACCEPT = text(
-    """
+    f"""
     WITH patience AS MATERIALIZED (
         SELECT CASE WHEN :patience_ms > 0
                     THEN set_config('lock_timeout', CAST(:patience_ms AS text), true) END
@@ -51,16 +59,9 @@ _ACCEPT = text(
                   webhook_events, use_case, metadata, retry_of, endpoint, key, fingerprint,
                   behind, floor, after)
     ), heads AS MATERIALIZED (
-        SELECT a.version_id, a.lane, first.rank IS NULL AS alone,
-               coalesce(first.rank, CAST(extract(epoch FROM now()) * 1000000 AS bigint)) AS head
+        SELECT a.version_id, a.lane, least({_FIRST_RANKS}) AS waits,
+               CAST(extract(epoch FROM now()) * 1000000 AS bigint) AS today
           FROM (SELECT version_id, lane, min(after) AS after FROM asked GROUP BY 1, 2) a
-          LEFT JOIN LATERAL (
-               SELECT min(waits.rank) AS rank FROM generate_series(0, 2) AS p (priority)
-                CROSS JOIN LATERAL (
-                   SELECT rank FROM job_ready r
-                    WHERE r.version_id = a.version_id AND r.lane = a.lane
-                      AND r.priority = p.priority AND r.rank >= a.after
-                    ORDER BY rank LIMIT 1) waits) first ON true
     ), keyed AS (
         INSERT INTO idempotency_keys (tenant_id, endpoint, key, fingerprint, resource_id)
         SELECT tenant_id, endpoint, key, fingerprint, id FROM asked
@@ -78,18 +79,19 @@ _ACCEPT = text(
                metadata, retry_of
           FROM asked
          WHERE key IS NULL OR id = ANY (ARRAY(SELECT resource_id FROM keyed))
-        RETURNING id, tenant_id, version_id, lane, priority, created_at, expires_at
     ), place AS (
         INSERT INTO job_ready (job_id, tenant_id, version_id, lane, priority, rank, expires_at)
-        SELECT j.id, j.tenant_id, j.version_id, j.lane, j.priority,
-               greatest(h.head + a.behind, a.floor), j.expires_at
-          FROM job j JOIN asked a ON a.id = j.id
-          JOIN heads h ON h.version_id = j.version_id AND h.lane = j.lane
-        RETURNING job_id, rank
+        SELECT id, tenant_id, version_id, lane, priority,
+               greatest(floor, behind + (SELECT coalesce(waits, today) FROM heads h
+                                          WHERE h.version_id = a.version_id AND h.lane = a.lane)),
+               now() + make_interval(secs => queue_ttl_s)
+          FROM asked a
+         WHERE key IS NULL OR id = ANY (ARRAY(SELECT resource_id FROM keyed))
+        RETURNING job_id, version_id, lane, rank, expires_at
     )
-    SELECT j.id, j.created_at, j.expires_at, p.rank, h.head, h.alone
-      FROM job j JOIN place p ON p.job_id = j.id
-      JOIN heads h ON h.version_id = j.version_id AND h.lane = j.lane
+    SELECT p.job_id AS id, now() AS created_at, p.expires_at, p.rank, h.waits IS NULL AS alone,
+           coalesce(h.waits, h.today) AS head
+      FROM place p JOIN heads h ON h.version_id = p.version_id AND h.lane = p.lane
     """
 )
 
