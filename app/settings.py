@@ -344,6 +344,9 @@ class Scheduler(_Group):
     """Periodic work. Any number of schedulers may run: an advisory lock lets one work at a time."""
 
     tick_s: Seconds = Field(1.0, description="Seconds between two rounds of rescue, promote, expire, sweep.")
+    ageing_s: Seconds = Field(
+        300.0, description="Seconds that a job waits behind a higher priority until it moves up to it."
+    )
     measure_s: Seconds = Field(5.0, description="Seconds between two counts of the queue for the metrics.")
     prune_s: Seconds = Field(3600.0, description="Seconds between two rounds of pruning.")
     prune_files_s: Seconds = Field(5.0, description="Seconds between two rounds of removing expired files.")

@@ -135,6 +135,7 @@ def _drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
         )
         if claimed.jobs:
             child.held.claimed(bell, claimed.jobs)
+            child.company.note(claimed.jobs)
             if claimed.more:
                 child.ringer.ring(bell)
             if any(job.told for job in claimed.jobs):
@@ -163,6 +164,7 @@ def _window(child: Child, runner: Runner, lane: Lane, ahead_s: float = 0.0) -> W
         children=child.children,
         idle=child.idle_siblings(),
         ahead_s=ahead_s,
+        several=child.company.several,
     )
 
 

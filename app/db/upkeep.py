@@ -31,6 +31,35 @@ _PROMOTE = text(
     """
 )
 
+# Where nobody overtakes, nobody moves up. Only the first of each priority are looked at: those behind them
+# are younger, or come after them anyway.
+_AGE = text(
+    """
+    WITH overtaken AS (
+        SELECT v.id AS version_id, lanes.lane, p.priority
+          FROM model_versions v CROSS JOIN (VALUES (0), (1)) AS lanes (lane)
+         CROSS JOIN (VALUES (1), (2)) AS p (priority)
+         WHERE EXISTS (SELECT FROM job_ready r WHERE r.version_id = v.id AND r.lane = lanes.lane
+                          AND r.priority < p.priority)
+    ), first AS (
+        SELECT r.job_id, r.priority FROM overtaken o
+         CROSS JOIN LATERAL (
+            SELECT job_id, priority FROM job_ready r
+             WHERE r.version_id = o.version_id AND r.lane = o.lane AND r.priority = o.priority
+             ORDER BY rank, job_id LIMIT :limit) r
+    ), due AS MATERIALIZED (
+        SELECT f.job_id FROM first f
+         CROSS JOIN LATERAL (SELECT priority FROM jobs WHERE id = f.job_id OFFSET 0) asked
+         WHERE uuid_extract_timestamp(f.job_id)
+             < now() - make_interval(secs => (asked.priority - f.priority + 1) * CAST(:after_s AS float8))
+    )
+    UPDATE job_ready r SET priority = r.priority - 1
+      FROM (SELECT job_id FROM job_ready WHERE job_id IN (SELECT job_id FROM due)
+               FOR UPDATE SKIP LOCKED) d
+     WHERE r.job_id = d.job_id
+    """
+)
+
 # Ready rows have no index on expires_at: it would cost every insert, and this scan runs once a tick
 # over rows of 100 bytes.
 _EXPIRE = f"""
@@ -109,6 +138,15 @@ def promote(engine: Engine, limit: int = 1000) -> int:
     """Deferred → ready for what is due. Returns how many."""
     with connect(engine) as connection:
         return len(connection.execute(_PROMOTE, {"limit": limit}).all())
+
+
+def age(engine: Engine, after_s: float, limit: int = 1000) -> int:
+    """Move up what has waited `after_s` for each priority it is to gain and is overtaken by others.
+
+    Returns how many moved, by one priority each: at most `limit` of each version, lane and priority.
+    """
+    with connect(engine) as connection:
+        return connection.execute(_AGE, {"after_s": after_s, "limit": limit}).rowcount
 
 
 def expire(engine: Engine, limit: int = 1000) -> list[UUID]:

@@ -122,10 +122,12 @@ def retry(engine: Engine, catalogue: Catalogue, principal: Principal, job_id: UU
     listed = catalogue.find(row.model, row.version)
     if listed is None:
         raise Conflict("version_gone", "the job's model version is no longer registered")
-    return Prepared(_again(row, listed.version.id, listed.version.spec.device), listed.version)
+    return Prepared(
+        _again(row, listed.version.id, listed.version.spec.device, principal.weight), listed.version
+    )
 
 
-def _again(row: Any, version_id: int, device: Any) -> QueuedJob:
+def _again(row: Any, version_id: int, device: Any, weight: int) -> QueuedJob:
     return QueuedJob(
         id=new_uuid(),
         tenant_id=row.tenant_id,
@@ -145,4 +147,5 @@ def _again(row: Any, version_id: int, device: Any) -> QueuedJob:
         webhook=row.webhook,
         webhook_events=tuple(row.webhook_events or ()),
         retry_of=row.id,
+        weight=weight,
     )

@@ -179,6 +179,7 @@ for _cause in ("lost", "timeout"):
 RESCUE_DELIVERIES = Counter("headrace_rescue_deliveries", "Deliveries taken back from dead senders.")
 RESCUE_BATCHES = Counter("headrace_rescue_batches", "Batches taken back from dead clerks.")
 PROMOTE_JOBS = Counter("headrace_promote_jobs", "Deferred jobs that became ready.")
+AGE_JOBS = Counter("headrace_age_jobs", "Times that a waiting job moved up by a priority.")
 EXPIRE_JOBS = Counter("headrace_expire_jobs", "Jobs that ended because they waited too long.")
 SCHEDULER_SECONDS = Histogram(
     "headrace_scheduler_seconds", "Time of one run of a periodic service.", ["service"], buckets=_LATENCY
