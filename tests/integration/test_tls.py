@@ -76,7 +76,7 @@ def redis() -> Iterator[Secured]:
         secured = Secured(Ports().take(), certificate(folder / "own"), certificate(folder / "other"))
         give(secured.own.key)
         options = {
-            "bind": "127.0.0.1",
+            "bind": "127.0.0.1 127.0.0.2",
             "port": "0",
             "tls-port": str(secured.port),
             "tls-cert-file": str(secured.own.certificate),
@@ -124,11 +124,15 @@ def test_a_worker_takes_its_bells_by_tls(redis: Secured) -> None:
         assert connection.default_channel.client.ping()
 
 
-@pytest.mark.parametrize("wrong", ["root", "plain"])
+@pytest.mark.parametrize("wrong", ["root", "name", "plain"])
 def test_a_redis_that_is_not_who_it_says_is_not_talked_to(
     redis: Secured, database_url: str, wrong: str
 ) -> None:
-    url = redis_url(redis, redis.other) if wrong == "root" else f"redis://:p@localhost:{redis.port}/0"
+    url = {
+        "root": redis_url(redis, redis.other),
+        "name": redis_url(redis, host="127.0.0.2"),
+        "plain": f"redis://:p@localhost:{redis.port}/0",
+    }[wrong]
     with open_api(database_url, url) as api:
         answer = api.get("/readyz")
         assert answer.json["status"] == "degraded"
