@@ -96,13 +96,16 @@ _DEPTHS = text(
     ), served AS (
         SELECT DISTINCT unnest(queues) AS queue FROM workers WHERE state = 'ready'
     )
-    SELECT v.model, d.lane, d.place, sum(d.jobs)::bigint AS jobs,
+    SELECT v.model, l.lane, p.place, coalesce(sum(d.jobs), 0)::bigint AS jobs,
            greatest(extract(epoch FROM clock_timestamp() - min(d.oldest)), 0)::float AS oldest_s,
            coalesce(sum(d.jobs) FILTER (
                WHERE d.place = 'ready'
                  AND v.device || CASE d.lane WHEN 0 THEN '.interactive' ELSE '.batch' END
                      NOT IN (SELECT queue FROM served)), 0)::bigint AS unserved
-      FROM depths d JOIN model_versions v ON v.id = d.version_id GROUP BY 1, 2, 3
+      FROM model_versions v CROSS JOIN (VALUES (0), (1)) AS l (lane)
+     CROSS JOIN (VALUES ('ready'), ('deferred'), ('leased')) AS p (place)
+      LEFT JOIN depths d ON d.version_id = v.id AND d.lane = l.lane AND d.place = p.place
+     GROUP BY 1, 2, 3
     """
 )
 
@@ -176,7 +179,7 @@ class Depth:
 
 
 def depths(engine: Engine) -> dict[tuple[str, Lane, str], Depth]:
-    """What is in each place now, by (model, lane, place)."""
+    """What is in each place now, by (model, lane, place), of every registered model."""
     with connect(engine) as connection:
         return {
             (row.model, Lane(row.lane), row.place): Depth(row.jobs, row.oldest_s or 0.0, row.unserved)

@@ -81,6 +81,7 @@ _BURY = text(
                                        AND batch_deadline_at + interval '15 seconds'
                         THEN 'timeout' ELSE 'crashed' END
      WHERE id = ANY (:ids) AND state IN ('ready', 'draining')
+    RETURNING cause
     """
 )
 _LIST = text(
@@ -198,10 +199,12 @@ def siblings(engine: Engine, worker: WorkerIdentity) -> list[tuple[UUID, int]]:
     return [(row.id, row.pid) for row in rows]
 
 
-def bury(engine: Engine, worker_ids: Sequence[UUID]) -> None:
-    """Declare these dead: somebody saw that their processes are gone."""
+def bury(engine: Engine, worker_ids: Sequence[UUID]) -> list[str]:
+    """Declare these dead: somebody saw that their processes are gone. Returns the cause of each that nobody
+    had declared dead before: `timeout` or `crashed`.
+    """
     with connect(engine) as connection:
-        connection.execute(_BURY, {"ids": list(worker_ids)})
+        return list(connection.execute(_BURY, {"ids": list(worker_ids)}).scalars())
 
 
 def list_all(engine: Engine, worker_id: UUID | None = None) -> list[dict[str, Any]]:

@@ -171,9 +171,11 @@ DRAIN_RELEASED_JOBS = Counter(
 )
 RESCUE_JOBS = Counter("headrace_rescue_jobs", "Jobs taken back from dead workers, by outcome.", ["outcome"])
 RESCUE_WORKERS = Counter(
-    "headrace_rescue_workers", "Workers declared dead by the scheduler, by cause.", ["cause"]
+    "headrace_rescue_workers",
+    "Processes of workers found dead, by cause: by the scheduler, or by the one that took the place.",
+    ["cause"],
 )
-for _cause in ("lost", "timeout"):
+for _cause in ("lost", "timeout", "crashed"):
     # From 0 on, or the first one would be no increase.
     RESCUE_WORKERS.labels(_cause)
 RESCUE_DELIVERIES = Counter("headrace_rescue_deliveries", "Deliveries taken back from dead senders.")
