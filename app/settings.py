@@ -99,6 +99,11 @@ class Api(_Group):
         pattern=r"^https?://[^/?#\s]+$",
         description="How clients reach this server, for the URLs in answers; the request's Host if absent.",
     )
+    tls_certificate: Path | None = Field(
+        None,
+        description="The certificate, and those between it and its root, in PEM: the API then speaks TLS.",
+    )
+    tls_key: Path | None = Field(None, description="The certificate's private key, in PEM.")
     max_body_bytes: Bytes = Field(
         4 * 1024 * 1024, description="Largest accepted body, before and after decompression."
     )
@@ -110,6 +115,12 @@ class Api(_Group):
     cache_ttl_s: Seconds = Field(
         2.0, description="How long a key or a model version may be remembered: revocation is seen within it."
     )
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("HEADRACE_API_TLS_CERTIFICATE and HEADRACE_API_TLS_KEY are set together")
+        return self
 
 
 class Worker(_Group):
@@ -371,7 +382,10 @@ class Scaling(_Group):
 class Settings(_Group):
     """Everything a Headrace process may be told. Unknown `HEADRACE_*` names are errors."""
 
-    database_url: SecretStr = Field(description="postgresql://user:password@host:port/database")
+    database_url: SecretStr = Field(
+        description="postgresql://user:password@host:port/database, with libpq's parameters (`sslmode=…`) "
+        "and `pooler=transaction` behind PgBouncer."
+    )
     redis_url: SecretStr = Field(description="redis:// or rediss:// URL of a Redis or Valkey server.")
     secret_key: SecretStr = Field(
         min_length=32,

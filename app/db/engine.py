@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import orjson
 import psycopg
@@ -35,6 +36,9 @@ _LOOKUPS_ONLY = (
 
 _COPY_BYTES = 256 * 1024
 
+_POOLER = ("pooler", "transaction")
+"""In a database URL: a pooler that gives each transaction any connection is in front of Postgres."""
+
 
 def make_engine(
     url: SecretStr,
@@ -47,7 +51,8 @@ def make_engine(
     """An engine whose statements end within `statement_timeout_s` and whose idle transactions are cut.
 
     Each connection autocommits: a verb is one statement, or says `with transaction(...)`.
-    `lookups_only` is for the hot path of API and workers, see `_LOOKUPS_ONLY`.
+    `lookups_only` is for the hot path of API and workers, see `_LOOKUPS_ONLY`. Behind a pooler
+    (`pooler=transaction` in the URL) the limits are the role's, and nothing is prepared.
     """
     options = (
         f"-c statement_timeout={int(statement_timeout_s * 1000)}"
@@ -56,6 +61,12 @@ def make_engine(
     )
     if lookups_only:
         options += _LOOKUPS_ONLY
+    if is_pooled(url.get_secret_value()):
+        # What a connection is told or has prepared stays with the pooler, for whoever comes next. So nothing
+        # is: the role's settings hold these limits, see docs/guides/operate.md.
+        own: dict[str, Any] = {"prepare_threshold": None}
+    else:
+        own = {"options": options}
     engine = create_engine(
         sqlalchemy_url(url.get_secret_value()),
         isolation_level="AUTOCOMMIT",
@@ -67,7 +78,7 @@ def make_engine(
         # An error's text must not hold what a client sent.
         hide_parameters=True,
         # Cached statements keep their text; psycopg prepares them on the server after five uses.
-        connect_args={**_TCP, "options": options, "application_name": application_name},
+        connect_args={**_TCP, **own, "application_name": application_name},
         json_deserializer=orjson.loads,
         json_serializer=lambda value: orjson.dumps(value).decode(),
     )
@@ -86,7 +97,14 @@ def sqlalchemy_url(url: str) -> str:
     scheme, _, rest = url.partition("://")
     if scheme not in ("postgresql", "postgres"):
         raise ValueError("the database URL must start with postgresql://")
-    return f"postgresql+psycopg://{rest}"
+    place, _, query = rest.partition("?")
+    known = urlencode([pair for pair in parse_qsl(query) if pair != _POOLER])
+    return f"postgresql+psycopg://{place}{'?' if known else ''}{known}"
+
+
+def is_pooled(url: str) -> bool:
+    """Whether this URL says `pooler=transaction`: PgBouncer's transaction mode is in front of Postgres."""
+    return _POOLER in parse_qsl(url.partition("?")[2])
 
 
 @contextmanager

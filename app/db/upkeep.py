@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine, text
 
-from app.db.engine import connect
+from app.db.engine import connect, transaction
 from app.db.models import VERSION_COLUMNS, version_from_row
 from app.db.outbox import tell_of_jobs
 from app.db.tally import tally
@@ -127,14 +127,14 @@ _FORGET_WORKERS = text(
 
 @contextmanager
 def only_one(engine: Engine, lock: int) -> Iterator[bool]:
-    """Yields whether this process got the advisory lock; it is held until the block ends."""
-    with connect(engine) as connection:
-        got = connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": lock}).scalar_one()
-        try:
-            yield got
-        finally:
-            if got:
-                connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": lock})
+    """Yields whether this process got the advisory lock; it is held until the block ends.
+
+    The lock is a transaction's: a session's would stay with the pooler, if there is one. The transaction has
+    no snapshot while it waits, so it holds up no vacuum.
+    """
+    with transaction(engine) as connection:
+        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        yield connection.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": lock}).scalar_one()
 
 
 def promote(engine: Engine, limit: int = 1000) -> int:
