@@ -8,13 +8,14 @@ from datetime import datetime
 from typing import Any
 
 import orjson
+import structlog
 
 from app.broker.ring import Ringer, doorbell_for
 from app.db import accept as sql
 from app.db import jobs
 from app.db.engine import Engine
 from app.db.quotas import waiting_of_tenants
-from app.domain.ids import new_uuid
+from app.domain.ids import format_id, new_uuid
 from app.domain.lanes import Lane, Priority
 from app.domain.model import ModelVersion
 from app.domain.retry import RetryPolicy
@@ -29,7 +30,9 @@ from app.intake.media import check_files
 from app.intake.request import JobRequest, Policy, Retry
 from app.intake.shares import Shares
 from app.intake.validate import canonical, validate_input
-from app.observability import metrics, tracing
+from app.observability import logs, metrics, tracing
+
+log = logs.get_logger()
 
 PRIORITY = {"high": Priority.HIGH, "normal": Priority.NORMAL, "low": Priority.LOW, None: Priority.NORMAL}
 _POLICY, _RETRY = Policy(), Retry()
@@ -105,6 +108,8 @@ class Intake:
         metrics.ACCEPT_JOBS.labels(job.model).inc()
         metrics.accepted_of(job.tenant_id)
         tracing.accepted(job.id, job.model)
+        # The line of the request says which job it made.
+        structlog.contextvars.bind_contextvars(job=format_id("job", job.id))
         return Fresh(job, version.spec.unit, written.created_at, written.expires_at)
 
     def write_many(self, jobs: Sequence[QueuedJob], version: ModelVersion) -> None:
@@ -112,6 +117,7 @@ class Intake:
         self._shares.placed(jobs, sql.accept_many(self._engine, jobs, self._shares.turns(jobs)))
         metrics.ACCEPT_JOBS.labels(version.spec.name).inc(len(jobs))
         metrics.accepted_of(jobs[0].tenant_id, len(jobs))
+        logs.of_jobs(log, "accept.jobs", [job.id for job in jobs], model=version.spec.name)
         for job in jobs:
             tracing.accepted(job.id, job.model)
         bells.ring(self._ringer, doorbell_for(version, jobs[0].lane))
