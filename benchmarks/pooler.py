@@ -29,7 +29,7 @@ def _cpu_s(queue: Queue) -> float:
 
 
 def _measured(url: str) -> tuple[float, float, float]:
-    """CPU in microseconds: Postgres, an accept; Postgres, claim and settle of a window; this process, a job."""
+    """CPU in microseconds: Postgres an accept, Postgres a window claimed and settled, this process a job."""
     queue = Queue.open(url)
     worker = queue.worker()
     for _ in range(40):
