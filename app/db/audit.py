@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from app.db.engine import connect
 
@@ -26,10 +26,15 @@ _LIST = text(
 def note(engine: Engine, actor: str, action: str, subject: str, **details: Any) -> None:
     """Add a line. `actor` is `key:ID` or `cli:USER@HOST`; details hold no secret."""
     with connect(engine) as connection:
-        connection.execute(
-            _NOTE,
-            {"actor": actor, "action": action, "subject": subject, "details": orjson.dumps(details).decode()},
-        )
+        write(connection, actor, action, subject, **details)
+
+
+def write(connection: Connection, actor: str, action: str, subject: str, **details: Any) -> None:
+    """As `note`, in the transaction of what it tells of: there is a line if and only if it was done."""
+    connection.execute(
+        _NOTE,
+        {"actor": actor, "action": action, "subject": subject, "details": orjson.dumps(details).decode()},
+    )
 
 
 def latest(engine: Engine, limit: int, action: str | None = None) -> Sequence[dict[str, Any]]:
