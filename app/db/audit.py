@@ -17,7 +17,8 @@ _NOTE = text(
 _LIST = text(
     """
     SELECT id, at, actor, action, subject, details FROM audit_log
-     WHERE CAST(:action AS text) IS NULL OR starts_with(action, :action)
+     WHERE (CAST(:action AS text) IS NULL OR starts_with(action, :action))
+       AND (CAST(:before AS bigint) IS NULL OR id < :before)
      ORDER BY id DESC LIMIT :limit
     """
 )
@@ -37,8 +38,14 @@ def write(connection: Connection, actor: str, action: str, subject: str, **detai
     )
 
 
-def latest(engine: Engine, limit: int, action: str | None = None) -> Sequence[dict[str, Any]]:
-    """The newest lines, newest first; only actions that begin with `action`, if it is given."""
+def latest(
+    engine: Engine, limit: int, action: str | None = None, before: int | None = None
+) -> Sequence[dict[str, Any]]:
+    """The newest lines, newest first; only actions that begin with `action`, if it is given.
+    `before`: only lines with a smaller id.
+    """
     with connect(engine) as connection:
-        rows = connection.execute(_LIST, {"limit": limit, "action": action}).mappings().all()
+        rows = (
+            connection.execute(_LIST, {"limit": limit, "action": action, "before": before}).mappings().all()
+        )
     return [dict(row) for row in rows]
