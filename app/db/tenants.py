@@ -60,7 +60,7 @@ def get(engine: Engine, name: str) -> dict[str, Any] | None:
 def change(
     engine: Engine, name: str, values: Mapping[str, int | bool | None], *, actor: str
 ) -> dict[str, Any] | None:
-    """Set these of `COLUMNS`, or `disabled`; a limit of None is the server's default. None: no such tenant."""
+    """Set these of `COLUMNS`, or `disabled`; a limit of None is the default. None: no such tenant."""
     with transaction(engine) as connection:
         row = connection.execute(_update(values), {**values, "name": name}).mappings().one_or_none()
         if row:
