@@ -23,7 +23,7 @@ up: setup ## run the whole system in the foreground until Ctrl-C
 	$(BIN)/headracectl up
 
 ##@ Develop
-.PHONY: test check bench chaos docs clean
+.PHONY: test check bench chaos docs
 test: setup ## run all tests, on real servers that they start themselves
 	$(BIN)/python -m pytest
 
@@ -42,6 +42,29 @@ chaos: setup ## break whole systems in every way, SEEDS times each, and write wh
 docs: setup ## run the examples in the documentation
 	$(BIN)/python docs/generate.py && $(BIN)/python -m pytest tests/unit/test_docs.py tests/unit/test_compose.py
 
+##@ Dependencies
+.PHONY: lock sbom audit
+TOOLS := $(VENV)/tools
+LOCKS := api sender scheduler worker worker-cuda dev
+
+lock: $(TOOLS)/.done ## write requirements/*.txt anew: what each kind of process is installed with, and the hashes
+	$(TOOLS)/bin/python requirements/lock.py
+
+sbom: $(TOOLS)/.done ## list what each kind of process consists of in dist/sbom, as CycloneDX
+	@mkdir -p dist/sbom
+	for lock in $(LOCKS); do $(TOOLS)/bin/cyclonedx-py requirements requirements/$$lock.txt \
+		--output-reproducible -o dist/sbom/$$lock.cdx.json || exit 1; done
+
+audit: $(TOOLS)/.done ## ask the database of advisories about every locked package
+	$(TOOLS)/bin/python requirements/audit.py
+
+$(TOOLS)/.done: $(READY) requirements/tools.txt
+	$(BIN)/python -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements/tools.txt
+	@touch $@
+
+##@ Clean up
+.PHONY: clean
 clean: ## remove the virtual environment and what tools left; data of `make up` stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 

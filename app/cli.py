@@ -1,6 +1,7 @@
 """`headracectl`: the operator's command line."""
 
 from importlib import import_module
+from importlib.util import find_spec
 
 import click
 
@@ -23,16 +24,26 @@ _COMMANDS = {
 }
 
 
+_EMBEDDED = "app.embedded.commands"
+"""Where nothing is embedded, as in the images, what it needs is not installed."""
+
+
+def _missing(module: str) -> bool:
+    return module == _EMBEDDED and find_spec("psutil") is None
+
+
 class _Commands(click.Group):
     """The commands of `_COMMANDS`: each is an object of its own name in its module."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        return sorted(_COMMANDS)
+        return sorted(name for name, module in _COMMANDS.items() if not _missing(module))
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         module = _COMMANDS.get(cmd_name)
         if module is None:
             return None
+        if _missing(module):
+            raise click.UsageError(f"`{cmd_name}` runs the embedded stack: pip install 'headrace[embedded]'")
         command: click.Command = getattr(import_module(module), cmd_name)
         return command
 

@@ -35,6 +35,7 @@ from app.intake.authenticate import Authenticator
 from app.intake.catalogue import Catalogue
 from app.intake.control import JobReader
 from app.intake.embeddings import Embedder
+from app.intake.forecast import Forecasts
 from app.intake.pressure import Pressure
 from app.intake.quotas import Quotas
 from app.intake.rates import RateLimiter
@@ -101,6 +102,7 @@ def create_app(
         rates=RateLimiter(settings.redis_url, settings.limits),
         quotas=Quotas(engine, settings.limits, clock),
         pressure=Pressure(engine, settings.limits.wait_s, clock),
+        forecasts=Forecasts(engine, clock),
         readiness=Readiness(_probe_engine(settings), ringer, clock),
         clock=clock,
     )

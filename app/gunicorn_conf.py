@@ -30,6 +30,8 @@ except SettingsError as error:
     sys.exit(3)
 
 bind = _settings.api.bind
+if _settings.api.tls_certificate and _settings.api.tls_key:
+    certfile, keyfile = str(_settings.api.tls_certificate), str(_settings.api.tls_key)
 worker_class = "app.api.server.Worker"
 workers = _settings.api.processes or min(2, cores())
 # Each held request is a connection; the rest of the places is for requests that are answered at once.

@@ -99,6 +99,11 @@ class Api(_Group):
         pattern=r"^https?://[^/?#\s]+$",
         description="How clients reach this server, for the URLs in answers; the request's Host if absent.",
     )
+    tls_certificate: Path | None = Field(
+        None,
+        description="The certificate, and those between it and its root, in PEM: the API then speaks TLS.",
+    )
+    tls_key: Path | None = Field(None, description="The certificate's private key, in PEM.")
     max_body_bytes: Bytes = Field(
         4 * 1024 * 1024, description="Largest accepted body, before and after decompression."
     )
@@ -110,6 +115,12 @@ class Api(_Group):
     cache_ttl_s: Seconds = Field(
         2.0, description="How long a key or a model version may be remembered: revocation is seen within it."
     )
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("HEADRACE_API_TLS_CERTIFICATE and HEADRACE_API_TLS_KEY are set together")
+        return self
 
 
 class Worker(_Group):
@@ -130,7 +141,10 @@ class Worker(_Group):
         description="Where models run: auto picks cuda, then mps, then cpu.",
     )
     torch_threads: int = Field(
-        0, ge=0, description="Torch threads per child; 0 divides the cores among the children."
+        0,
+        ge=0,
+        description="Torch threads per child; 0 divides the cores among the children, and lends a lone job"
+        " those of idle ones.",
     )
     preload: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field(
         (),
@@ -330,6 +344,9 @@ class Scheduler(_Group):
     """Periodic work. Any number of schedulers may run: an advisory lock lets one work at a time."""
 
     tick_s: Seconds = Field(1.0, description="Seconds between two rounds of rescue, promote, expire, sweep.")
+    ageing_s: Seconds = Field(
+        300.0, description="Seconds that a job waits behind a higher priority until it moves up to it."
+    )
     measure_s: Seconds = Field(5.0, description="Seconds between two counts of the queue for the metrics.")
     prune_s: Seconds = Field(3600.0, description="Seconds between two rounds of pruning.")
     prune_files_s: Seconds = Field(5.0, description="Seconds between two rounds of removing expired files.")
@@ -365,7 +382,10 @@ class Scaling(_Group):
 class Settings(_Group):
     """Everything a Headrace process may be told. Unknown `HEADRACE_*` names are errors."""
 
-    database_url: SecretStr = Field(description="postgresql://user:password@host:port/database")
+    database_url: SecretStr = Field(
+        description="postgresql://user:password@host:port/database, with libpq's parameters (`sslmode=…`) "
+        "and `pooler=transaction` behind PgBouncer."
+    )
     redis_url: SecretStr = Field(description="redis:// or rediss:// URL of a Redis or Valkey server.")
     secret_key: SecretStr = Field(
         min_length=32,

@@ -13,6 +13,7 @@ from benchmarks import (
     bulk,
     bystanders,
     engines,
+    fairness,
     idle_latency,
     memory,
     planning,
@@ -36,6 +37,7 @@ SUBJECTS: dict[str, Callable[..., Measured]] = {
     "preloaded": preloaded.run,
     "webhooks": webhooks.run,
     "bystanders": bystanders.run,
+    "fairness": fairness.run,
     "bulk": bulk.run,
     "memory": memory.run,
 }

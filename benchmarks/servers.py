@@ -37,6 +37,7 @@ _SLOW = b'{"model":"echo","input":{"n":1,"sleep_ms":40}}'
 _TOLD = ("HEADRACE_DATABASE_URL", "HEADRACE_REDIS_URL", "HEADRACE_SECRET_KEY", "HEADRACE_STORAGE_URL")
 _WAIT = {"Prefer": "wait=60"}
 _GUNICORN = ("gunicorn", "-c", "python:app.gunicorn_conf", "app.wsgi:application")
+_TURNS = 3
 _THREADS = HELD // _PROCESSES + 100
 
 # gthread as gunicorn has it: the settings are ours but for the worker. granian is not among our dependencies.
@@ -81,6 +82,10 @@ class Server:
             spent += times.user + times.system
         return float(spent)
 
+    def memory(self) -> int:
+        """Bytes that its processes have in memory."""
+        return sum(one.memory_info().rss for one in self.process.children(recursive=True))
+
     def post(self, body: bytes, **headers: str) -> bytes:
         """A submit, ready to be sent."""
         return light_clients.request(self.url, "/v1/jobs", body, {**self.head, **headers})
@@ -96,7 +101,7 @@ def run(stack: Stack, *, seconds: float = 4.0, servers: Sequence[str] = ()) -> M
                 light_clients.send(server.url, server.post(_ECHO, **_WAIT), clients=32, seconds=1.0)
                 figures += [
                     *_costs(server, name, seconds),
-                    *_holding(server, name),
+                    *_holding(server, stack, name),
                     *_reloading(server, name),
                 ]
     return figures
@@ -114,27 +119,41 @@ def _costs(server: Server, name: str, seconds: float) -> Iterator[Figure]:
         yield Figure(name, f"{what}: CPU", spent * 1000 / answers.count, "ms")
 
 
-def _holding(server: Server, name: str) -> Iterator[Figure]:
-    """1,000 jobs of 40 ms each are submitted with `Prefer: wait`; beside them, POSTs one after the other."""
+def _holding(server: Server, stack: Stack, name: str) -> Iterator[Figure]:
+    """1,000 jobs of 40 ms each are submitted with `Prefer: wait`; beside them, POSTs one after the other.
+    Each turn is compared with one of the same jobs that nobody waits for.
+    """
     alone = _posts(server, lambda taken: len(taken) < 300)
-    late: list[float] = []
-    memory = sum(one.memory_info().rss for one in server.process.children(recursive=True))
-    opened = threading.Event()
-    holder = threading.Thread(target=_hold, args=(server, late, opened))
-    holder.start()
-    opened.wait(60)
-    time.sleep(2)  # all of them are read by then, and few are done
-    more = sum(one.memory_info().rss for one in server.process.children(recursive=True)) - memory
-    beside = _posts(server, lambda taken: len(taken) < 50 or (holder.is_alive() and len(taken) < 300))
-    holder.join()
+    beside, ratios, late, more = list[float](), list[float](), list[float](), 0
+    for _ in range(_TURNS):
+        light_clients.send(server.url, server.post(_SLOW), clients=50, seconds=0.7)  # about as many
+        unheld = _posts_while(server, stack.unfinished)
+        while stack.unfinished():
+            time.sleep(0.1)
+        memory = server.memory()
+        opened = threading.Event()
+        holder = threading.Thread(target=_hold, args=(server, late, opened))
+        holder.start()
+        opened.wait(60)
+        held = _posts_while(server, holder.is_alive)
+        more = server.memory() - memory
+        holder.join()
+        beside += held
+        ratios.append(percentile(held, 0.99) / percentile(unheld, 0.99))
     yield Figure(name, "POST alone, p99", percentile(alone, 0.99), "ms")
-    ratio = percentile(alone, 0.99) / percentile(beside, 0.99)
     yield Figure(name, f"POST beside {HELD:,} held, p50", statistics.median(beside), "ms")
-    yield Figure(name, f"POST beside {HELD:,} held, p99", percentile(beside, 0.99), "ms", ratio)
+    yield Figure(name, f"POST beside {HELD:,} held, p99", percentile(beside, 0.99), "ms")
+    yield Figure(name, "… of that beside the same jobs unheld", statistics.median(ratios), "times")
     yield Figure(name, f"{HELD:,} held: memory", more / 2**20, "MiB")
-    yield Figure(name, f"{HELD:,} held: answered", float(len(late)), "requests")
+    yield Figure(name, f"{HELD:,} held: answered", len(late) / _TURNS, "requests")
     yield Figure(name, f"{HELD:,} held: from the job's end to its answer, p50", statistics.median(late), "ms")
     yield Figure(name, f"{HELD:,} held: from the job's end to its answer, slowest", max(late), "ms")
+
+
+def _posts_while(server: Server, going_on: Callable[[], object]) -> list[float]:
+    """As `_posts`, once all of the jobs are read and few are done, and until they are done."""
+    time.sleep(2)
+    return _posts(server, lambda taken: len(taken) < 50 or (bool(going_on()) and len(taken) < 500))
 
 
 def _posts(server: Server, more: Callable[[list[float]], bool]) -> list[float]:

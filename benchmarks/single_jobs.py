@@ -4,10 +4,8 @@ import time
 from collections.abc import Callable
 
 import redis
-from sqlalchemy import create_engine, text
 
 from app.cores import cores
-from app.db.engine import sqlalchemy_url
 from benchmarks import light_clients
 from benchmarks.baselines.celery_task import flask_and_celery
 from benchmarks.figures import Figure, Measured, percentile
@@ -15,7 +13,6 @@ from benchmarks.stack import Stack
 
 CLIENTS = 32
 _BODY = b'{"model":"echo","input":{"n":1}}'
-_LEFT = "SELECT (SELECT count(*) FROM job_ready) + (SELECT count(*) FROM job_leases)"
 
 
 def run(stack: Stack, *, seconds: float = 5.0) -> Measured:
@@ -28,15 +25,8 @@ def run(stack: Stack, *, seconds: float = 5.0) -> Measured:
     head = {"Authorization": f"Bearer {stack.api_key}"}
     post = light_clients.request(stack.url, "/v1/jobs", _BODY, head)
     held = light_clients.request(stack.url, "/v1/jobs", _BODY, {**head, "Prefer": "wait=30"})
-    engine = create_engine(sqlalchemy_url(stack.database_url), isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        light_clients.send(stack.url, held, clients=CLIENTS, seconds=1.0)  # warms everything up
-
-        def left() -> int:
-            return int(connection.execute(text(_LEFT)).scalar_one())
-
-        rate = _until_done(stack.url, post, seconds, left)
-    engine.dispose()
+    light_clients.send(stack.url, held, clients=CLIENTS, seconds=1.0)  # warms everything up
+    rate = _until_done(stack.url, post, seconds, stack.unfinished)
     waited = light_clients.send(stack.url, held, clients=CLIENTS, seconds=seconds)
     with flask_and_celery(stack.redis_url, processes) as url:
         base_post = light_clients.request(url, "/jobs", _BODY, {})

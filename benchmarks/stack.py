@@ -9,8 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+
 from app.embedded.state import StateDir
 
+_UNFINISHED = "SELECT (SELECT count(*) FROM job_ready) + (SELECT count(*) FROM job_leases)"
 HEADRACECTL = str(Path(sys.executable).with_name("headracectl"))
 
 
@@ -23,6 +26,13 @@ class Stack:
     database_url: str
     redis_url: str
     state_dir: str
+
+    def unfinished(self) -> int:
+        """How many jobs wait or run."""
+        with psycopg.connect(self.database_url) as connection:
+            row = connection.execute(_UNFINISHED).fetchone()
+        assert row is not None
+        return int(row[0])
 
     def headracectl(self, *arguments: str) -> None:
         """Run an operator command on it."""

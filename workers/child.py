@@ -20,6 +20,8 @@ from app.settings import Worker as WorkerSettings
 from app.storage import Storage
 from workers.ahead import Ahead
 from workers.behind import Behind
+from workers.borrow import Borrowed
+from workers.company import Company
 from workers.drainflag import DrainFlag
 from workers.held import Held
 from workers.lease import Lease
@@ -71,6 +73,9 @@ class Child(Presence):
         self.behind = Behind()
         self.held = Held(clock)
         self.ahead = Ahead(identity.device.startswith("cuda"))
+        self.company = Company(clock)
+        # Who says how many threads a child has gets as many.
+        self.borrowed = Borrowed(identity.device == "cpu" and not settings.torch_threads)
         self.children = children
         self._slot = slot
         self._siblings = siblings or Siblings()

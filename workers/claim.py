@@ -47,11 +47,12 @@ def claim(
     if jobs := claimed.jobs:
         _observe_waits(jobs, lane)
         metrics.CLAIM_JOBS.labels(version.spec.name).inc(len(jobs))
-        log.info(
+        logs.of_jobs(
+            log,
             "claim.jobs",
+            [job.id for job in jobs],
             model=version.spec.name,
             lane=lane.label,
-            jobs=len(jobs),
             more=claimed.more,
             epoch=jobs[0].epoch,
         )

@@ -33,10 +33,12 @@ def infer(
     device_s = sum(outcome.device_s for outcome in outcomes)
     metrics.INFER_SECONDS.labels(model).observe(seconds)
     metrics.INFER_DEVICE_SECONDS.labels(model).inc(device_s)
-    log.info(
+    logs.of_jobs(
+        log,
         "infer.batch",
+        [outcome.job.id for outcome in outcomes],
         model=model,
-        jobs=len(outcomes),
+        items=len(outcomes),
         failed=sum(isinstance(outcome.verdict, Failed) for outcome in outcomes),
         seconds=round(seconds, 6),
         device_seconds=round(device_s, 6),

@@ -133,21 +133,25 @@ def _drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
         claimed = _claimed_ahead(child, version) or claim(
             child.engine, child.identity, version, lane, _window(child, runner, lane)
         )
-        if not claimed.jobs:
-            child.behind.join()
-            if _rings_again(child, bell):
+        if claimed.jobs:
+            child.held.claimed(bell, claimed.jobs)
+            child.company.note(claimed.jobs)
+            if claimed.more:
+                child.ringer.ring(bell)
+            if any(job.told for job in claimed.jobs):
+                child.ringer.ring(DeliveryBell())
+            for ready in _with_media(child, version, claimed.jobs):
+                _work_off(child, bell, version, runner, ready, until, report, more=claimed.more)
+            # Who lingers hears of what came since: asking Postgres once more is spared.
+            if claimed.more or not _may_linger(child, lane):
                 continue
-            if lane is Lane.BATCH and report.jobs:
-                # These may have been the last ones of a batch.
-                child.ringer.ring(BatchBell())
-            return report
-        child.held.claimed(bell, claimed.jobs)
-        if claimed.more:
-            child.ringer.ring(bell)
-        if any(job.told for job in claimed.jobs):
-            child.ringer.ring(DeliveryBell())
-        for ready in _with_media(child, version, claimed.jobs):
-            _work_off(child, bell, version, runner, ready, until, report, more=claimed.more)
+        child.behind.join()
+        if _rings_again(child, bell):
+            continue
+        if lane is Lane.BATCH and report.jobs:
+            # These may have been the last ones of a batch.
+            child.ringer.ring(BatchBell())
+        return report
 
 
 def _window(child: Child, runner: Runner, lane: Lane, ahead_s: float = 0.0) -> Window:
@@ -160,6 +164,7 @@ def _window(child: Child, runner: Runner, lane: Lane, ahead_s: float = 0.0) -> W
         children=child.children,
         idle=child.idle_siblings(),
         ahead_s=ahead_s,
+        several=child.company.several,
     )
 
 
@@ -262,7 +267,11 @@ def _work_off(
             continue
         if more and planned is micro_batches[-1]:
             _claim_ahead(child, version, bell, runner, micro_batch, until)
-        with _traced(micro_batch, runner, bell.lane):
+        idle = child.idle_siblings() if len(micro_batches) == 1 and not more else 0
+        with (
+            _traced(micro_batch, runner, bell.lane),
+            child.borrowed.cores(idle, _expected_s(runner, micro_batch)) as borrowed,
+        ):
             outcomes = infer(micro_batch, runner, _running(child, micro_batch))
         child.held.done()
         dear = child.settings.purchase == "spot" and time.perf_counter() - began > DEAR_S
@@ -270,7 +279,8 @@ def _work_off(
             finish_behind(child, outcomes)
             learn(micro_batch, runner, outcomes, time.perf_counter() - began)
         else:
-            learn(micro_batch, runner, outcomes, time.perf_counter() - began)
+            if not borrowed:
+                learn(micro_batch, runner, outcomes, time.perf_counter() - began)
             finish(child, outcomes)
         report.jobs += len(outcomes)
         report.batches.append(len(outcomes))
@@ -362,14 +372,17 @@ def _marked(child: Child, planned: MicroBatch) -> MicroBatch | None:
 
 def _rings_again(child: Child, bell: Doorbell) -> bool:
     """Whether the next interactive job came while this child lingered: most of Celery's cost is spared."""
-    linger_s = child.settings.linger_s
-    if bell.lane is not Lane.INTERACTIVE or not linger_s or child.draining():
+    if not _may_linger(child, bell.lane):
         return False
     child.works(False)
     try:
-        return child.ringer.linger(bell.version_id, bell.queue, child.identity.id, linger_s)
+        return child.ringer.linger(bell.version_id, bell.queue, child.identity.id, child.settings.linger_s)
     finally:
         child.works(True)
+
+
+def _may_linger(child: Child, lane: Lane) -> bool:
+    return lane is Lane.INTERACTIVE and child.settings.linger_s > 0 and not child.draining()
 
 
 def _why_stop(child: Child, bell: Doorbell, until: float, *, may_yield: bool = True) -> str | None:

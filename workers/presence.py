@@ -101,7 +101,8 @@ class Presence:
             self._announced = True
             gone = [id for id, pid in workers.siblings(self._engine, self.identity) if not _alive(pid)]
             if gone:
-                workers.bury(self._engine, gone)
+                for cause in workers.bury(self._engine, gone):
+                    metrics.RESCUE_WORKERS.labels(cause).inc()
 
     def begin(self) -> None:
         """Be somebody whose leases last: who was silent for too long starts over under a new identity.

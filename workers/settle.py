@@ -2,8 +2,8 @@
 
 import random
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
+from uuid import UUID
 
 import orjson
 
@@ -29,13 +29,18 @@ def settle(
     started = time.perf_counter()
     settled = sql.settle(engine, worker, [_settlement(outcome, jitter) for outcome in outcomes])
     seconds = time.perf_counter() - started
-    statuses = Counter(job.status.value for job in settled)
+    became: dict[str, list[UUID]] = {}
+    for job in settled:
+        became.setdefault(job.status.value, []).append(job.id)
     stale = len(outcomes) - len(settled)
     metrics.SETTLE_SECONDS.observe(seconds)
     metrics.SETTLE_STALE.inc(stale)
-    for status, count in statuses.items():
-        metrics.SETTLE_JOBS.labels(status).inc(count)
-    log.info("settle.jobs", **statuses, stale=stale, seconds=round(seconds, 6))
+    for status, ids in became.items():
+        metrics.SETTLE_JOBS.labels(status).inc(len(ids))
+        epoch = min(outcome.job.epoch for outcome in outcomes)
+        logs.of_jobs(log, "settle.jobs", ids, status=status, epoch=epoch, seconds=round(seconds, 6))
+    if stale:
+        log.warning("settle.stale", jobs=stale)
     return settled
 
 

@@ -91,9 +91,10 @@ def get(principal: Principal, job_id: str) -> Response:
         row = services().reader.fetch(principal, key)
     else:
         row, headers = hold(principal, key, wait_s)
-    if row.status not in TERMINAL:
-        headers["Retry-After"] = POLL_AGAIN_S
-    return json_answer(view.job(row, base_url()), headers=headers)
+    if row.status in TERMINAL:
+        return json_answer(view.job(row, base_url()), headers=headers)
+    headers["Retry-After"] = POLL_AGAIN_S
+    return json_answer(view.job(row, base_url()) | services().forecasts.of(row), headers=headers)
 
 
 @route(

@@ -4,6 +4,7 @@ Imported by gunicorn's parent process too, so it imports nothing of the applicat
 """
 
 import time
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from types import TracebackType
@@ -49,6 +50,7 @@ class Worker(GeventWorker):
             self.notify()
             gevent.sleep(_LOOK_S)
         for server in servers:
+            _take_the_rest(server)
             server.close()
         self.wsgi.extensions["headrace"].wakeups.close()
         until = time.monotonic() + self.cfg.graceful_timeout
@@ -67,7 +69,9 @@ class Worker(GeventWorker):
         listener.setblocking(1)
         tls = {"ssl_context": ssl_context(self.cfg)} if self.cfg.is_ssl else {}
         pool = Pool(self.worker_connections)
-        server = StreamServer(listener, handle=partial(self.handle, listener), spawn=pool, **tls)
+        # By its name: a connection that was taken just before the listener is closed asks for it after that.
+        named = _Named(listener.getsockname())
+        server = StreamServer(listener, handle=partial(self.handle, named), spawn=pool, **tls)
         if self.cfg.workers > 1:
             server.max_accept = 1  # leave some for the others
         server.start()
@@ -79,6 +83,23 @@ class Worker(GeventWorker):
             if now - since > _LAST_CALL_S:
                 # Its loop takes this as the end of the connection.
                 gevent.kill(connection, StopIteration)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What gunicorn asks a listener for."""
+
+    name: Any
+
+    def getsockname(self) -> Any:
+        """Where it listens."""
+        return self.name
+
+
+def _take_the_rest(server: StreamServer) -> None:
+    """Take the connections that the kernel has accepted for us: closing the listener would reset them."""
+    while not server.full() and (connection := server.do_read()):
+        server.do_handle(*connection)
 
 
 class _Idle:

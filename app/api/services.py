@@ -16,6 +16,7 @@ from app.intake.authenticate import Authenticator
 from app.intake.catalogue import Catalogue
 from app.intake.control import JobReader
 from app.intake.embeddings import Embedder
+from app.intake.forecast import Forecasts
 from app.intake.pressure import Pressure
 from app.intake.quotas import Quotas
 from app.intake.rates import RateLimiter
@@ -45,6 +46,7 @@ class Services:
     rates: RateLimiter
     quotas: Quotas
     pressure: Pressure
+    forecasts: Forecasts
     readiness: Readiness
     clock: Callable[[], float]
 

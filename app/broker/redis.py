@@ -1,5 +1,7 @@
-"""Redis at best effort: short timeouts, no retries, and a breaker, so that its absence delays nobody."""
+"""Redis at best effort: short timeouts, no retries, and a breaker, so that its absence delays few calls."""
 
+import os
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -14,8 +16,7 @@ Result = TypeVar("Result")
 
 CONNECT_TIMEOUT_S = 0.3
 SOCKET_TIMEOUT_S = 1.0
-BREAK_S = 1.0
-LONGEST_BREAK_S = 8.0
+PING_EVERY_S = 1.0
 
 
 def make_client(url: SecretStr, **options: Any) -> "redis.Redis":
@@ -28,51 +29,49 @@ def make_client(url: SecretStr, **options: Any) -> "redis.Redis":
     return redis.Redis.from_url(url.get_secret_value(), **{**defaults, **options})
 
 
-class BestEffort:
-    """Runs calls to Redis that may fail. After a failure the next ones are skipped for `BREAK_S` seconds.
+def _beside(call: Callable[[], None]) -> None:
+    threading.Thread(target=call, name="redis away", daemon=True).start()
 
-    Then one call tries for all, and while that fails the breaks double, up to `LONGEST_BREAK_S`: a server
-    that hangs costs a full timeout each time, which one call in many pays.
+
+class BestEffort:
+    """Runs calls to Redis that may fail. After a failure none is made until Redis has answered a ping again.
+
+    The pings are made beside, about once a second: a server that hangs costs each of them a full timeout, and
+    no call waits to find out.
     """
 
-    def __init__(self, client: "redis.Redis", clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        client: "redis.Redis",
+        beside: Callable[[Callable[[], None]], None] = _beside,
+        pause: Callable[[float], object] = time.sleep,
+    ) -> None:
         self.client = client
-        self._clock = clock
-        self._open_until = 0.0
-        self._break_s = 0.0
+        self._beside = beside
+        self._pause = pause
+        self._away_in = 0
+        """The process that knows it to be away: one that is forked has to find out by itself."""
 
     def attempt(self, call: Callable[["redis.Redis"], Result]) -> Result | None:
         """The call's result, or None if Redis did not answer or was not asked."""
-        now = self._clock()
-        if now < self._open_until:
+        if self._away_in == os.getpid():
             return None
-        tries = self._break_s > 0
-        if tries:
-            self._open_until = now + CONNECT_TIMEOUT_S + SOCKET_TIMEOUT_S
         try:
-            result = call(self.client)
+            return call(self.client)
         except (redis.RedisError, OperationalError, OSError):
-            self._failed(longer=tries)
+            if self._away_in != os.getpid():
+                self._away_in = os.getpid()
+                self._beside(self._until_back)
             return None
-        self._works()
-        return result
 
     def reachable(self) -> bool:
-        """Whether Redis answers a ping now, breaker or not."""
+        """Whether Redis answers a ping now, away or not."""
         try:
-            answers = bool(self.client.ping())
+            return bool(self.client.ping())
         except (redis.RedisError, OSError):
-            self._failed()
             return False
-        self._works()
-        return answers
 
-    def _failed(self, *, longer: bool = False) -> None:
-        if longer:
-            self._break_s = min(2 * self._break_s, LONGEST_BREAK_S)
-        else:
-            self._break_s = self._break_s or BREAK_S
-        self._open_until = self._clock() + self._break_s
-
-    def _works(self) -> None:
-        self._break_s = self._open_until = 0.0
+    def _until_back(self) -> None:
+        while not self.reachable():
+            self._pause(PING_EVERY_S)
+        self._away_in = 0

@@ -10,12 +10,15 @@ import orjson
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from app.db.engine import connect, sqlstate
-from app.domain.stages import QueuedJob
+from app.db.engine import connect, rows, sqlstate
+from app.domain.lanes import Priority
+from app.domain.stages import QueuedJob, Turn
 from app.errors import Unavailable
 
 GROUP_PATIENCE_MS = 50
 """How long a group waits for a key that another request holds."""
+
+FIRST = Turn()
 
 LOCK_NOT_AVAILABLE = "55P03"
 _DEADLOCK = "40P01"
@@ -29,8 +32,15 @@ _TURNED_BACK = {LOCK_NOT_AVAILABLE, _DEADLOCK}
 # Whoever holds a key back (its first request has not committed yet) holds back this whole statement. So a
 # group is patient for a moment only; then each of its jobs is written alone, with all the patience there is.
 # Keys are locked in one order, so that no two groups wait for each other.
+_FIRST_RANKS = ", ".join(
+    f"""
+               (SELECT rank FROM job_ready r
+                 WHERE r.version_id = a.version_id AND r.lane = a.lane AND r.priority = {priority:d}
+                   AND r.rank >= a.after ORDER BY rank LIMIT 1)"""
+    for priority in Priority
+)
 _ACCEPT = text(
-    """
+    f"""
     WITH patience AS MATERIALIZED (
         SELECT CASE WHEN :patience_ms > 0
                     THEN set_config('lock_timeout', CAST(:patience_ms AS text), true) END
@@ -42,10 +52,16 @@ _ACCEPT = text(
                 id uuid, tenant_id integer, version_id integer, lane smallint, priority smallint,
                 input_hash bytea, queue_ttl_s float8, execution_timeout_s float8, max_attempts smallint,
                 initial_delay_ms integer, max_delay_ms integer, webhook text, webhook_events text[],
-                use_case text, metadata jsonb, retry_of uuid, endpoint text, key text, fingerprint bytea)
+                use_case text, metadata jsonb, retry_of uuid, endpoint text, key text, fingerprint bytea,
+                behind bigint, floor bigint, after bigint)
           ) AS t (input, id, tenant_id, version_id, lane, priority, input_hash, queue_ttl_s,
                   execution_timeout_s, max_attempts, initial_delay_ms, max_delay_ms, webhook,
-                  webhook_events, use_case, metadata, retry_of, endpoint, key, fingerprint)
+                  webhook_events, use_case, metadata, retry_of, endpoint, key, fingerprint,
+                  behind, floor, after)
+    ), heads AS MATERIALIZED (
+        SELECT a.version_id, a.lane, least({_FIRST_RANKS}) AS waits,
+               CAST(extract(epoch FROM now()) * 1000000 AS bigint) AS today
+          FROM (SELECT version_id, lane, min(after) AS after FROM asked GROUP BY 1, 2) a
     ), keyed AS (
         INSERT INTO idempotency_keys (tenant_id, endpoint, key, fingerprint, resource_id)
         SELECT tenant_id, endpoint, key, fingerprint, id FROM asked
@@ -63,14 +79,19 @@ _ACCEPT = text(
                metadata, retry_of
           FROM asked
          WHERE key IS NULL OR id = ANY (ARRAY(SELECT resource_id FROM keyed))
-        RETURNING id, tenant_id, version_id, lane, priority, created_at, expires_at
     ), place AS (
         INSERT INTO job_ready (job_id, tenant_id, version_id, lane, priority, rank, expires_at)
-        SELECT id, tenant_id, version_id, lane, priority, extract(epoch FROM created_at) * 1000000,
-               expires_at
-          FROM job
+        SELECT id, tenant_id, version_id, lane, priority,
+               greatest(floor, behind + (SELECT coalesce(waits, today) FROM heads h
+                                          WHERE h.version_id = a.version_id AND h.lane = a.lane)),
+               now() + make_interval(secs => queue_ttl_s)
+          FROM asked a
+         WHERE key IS NULL OR id = ANY (ARRAY(SELECT resource_id FROM keyed))
+        RETURNING job_id, version_id, lane, rank, expires_at
     )
-    SELECT id, created_at, expires_at FROM job
+    SELECT p.job_id AS id, now() AS created_at, p.expires_at, p.rank, h.waits IS NULL AS alone,
+           coalesce(h.waits, h.today) AS head
+      FROM place p JOIN heads h ON h.version_id = p.version_id AND h.lane = p.lane
     """
 )
 
@@ -94,10 +115,16 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The job is in the queue."""
+    """The job is in the queue, at `rank`. `head` is where the queue began before, in virtual time.
+
+    `alone`: nothing waited.
+    """
 
     created_at: datetime
     expires_at: datetime
+    rank: int
+    head: int
+    alone: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +135,18 @@ class Repeated:
     same: bool
 
 
-def accept(engine: Engine, job: QueuedJob, idempotency: IdempotencyKey | None) -> Accepted | Repeated:
+def accept(
+    engine: Engine, job: QueuedJob, idempotency: IdempotencyKey | None, turn: Turn = FIRST
+) -> Accepted | Repeated:
     """Write the job, or find the one that an earlier request with this key made.
 
     Of any number of concurrent requests with one key, one inserts and the others wait for its commit,
     then are told its job. Raises `Unavailable` if that takes longer than the lock timeout.
     """
     with connect(engine) as connection:
-        row = connection.execute(_ACCEPT, _parameters([(job, idempotency)])).one_or_none()
+        row = connection.execute(_ACCEPT, _parameters([(job, idempotency)], [turn])).one_or_none()
         if row is not None:
-            return Accepted(row.created_at, row.expires_at)
+            return _accepted(row)
         assert idempotency is not None
         asked = {"tenant_id": job.tenant_id, "endpoint": idempotency.endpoint, "key": idempotency.key}
         first = connection.execute(FIRST_ANSWER, asked).one()
@@ -132,7 +161,7 @@ def knows(engine: Engine, tenant_id: int, idempotency: IdempotencyKey) -> bool:
 
 
 def accept_group(
-    engine: Engine, jobs: Sequence[tuple[QueuedJob, IdempotencyKey | None]]
+    engine: Engine, jobs: Sequence[tuple[QueuedJob, IdempotencyKey | None]], turns: Sequence[Turn] = ()
 ) -> dict[UUID, Accepted]:
     """Write these jobs, which are at least one, in one statement. Returns those that were written, by id.
 
@@ -141,32 +170,39 @@ def accept_group(
     Raises `Unavailable` when nobody knows.
     """
     try:
-        with connect(engine) as connection:
-            rows = connection.execute(_ACCEPT, _parameters(jobs, patience_ms=GROUP_PATIENCE_MS)).all()
+        written = rows(engine, _ACCEPT, _parameters(jobs, turns, GROUP_PATIENCE_MS))
     except (DBAPIError, Unavailable) as error:
         if isinstance(error, Unavailable) and sqlstate(error) not in _TURNED_BACK:
             raise
         return {}
-    return {row.id: Accepted(row.created_at, row.expires_at) for row in rows}
+    return {row.id: _accepted(row) for row in written}
 
 
-def accept_many(engine: Engine, jobs: Sequence[QueuedJob]) -> None:
-    """Write all of these jobs, which are at least one, or none. They queue in this order."""
-    with connect(engine) as connection:
-        connection.execute(_ACCEPT, _parameters([(job, None) for job in jobs]))
+def accept_many(
+    engine: Engine, jobs: Sequence[QueuedJob], turns: Sequence[Turn] = ()
+) -> dict[UUID, Accepted]:
+    """Write all of these jobs, which are at least one, or none. Returns what became of them, by id."""
+    written = rows(engine, _ACCEPT, _parameters([(job, None) for job in jobs], turns))
+    return {row.id: _accepted(row) for row in written}
+
+
+def _accepted(row: Any) -> Accepted:
+    return Accepted(row.created_at, row.expires_at, row.rank, row.head, row.alone)
 
 
 def _parameters(
-    jobs: Sequence[tuple[QueuedJob, IdempotencyKey | None]], patience_ms: int = 0
+    jobs: Sequence[tuple[QueuedJob, IdempotencyKey | None]], turns: Sequence[Turn], patience_ms: int = 0
 ) -> dict[str, Any]:
+    """`turns` is one per job, or empty: then each comes first."""
+    asked = zip(jobs, turns or [FIRST] * len(jobs), strict=True)
     return {
         "inputs": f"[{','.join([job.input.decode() for job, _ in jobs])}]",
-        "rows": orjson.dumps([_row(job, key) for job, key in jobs]).decode(),
+        "rows": orjson.dumps([_row(*job, turn) for job, turn in asked]).decode(),
         "patience_ms": patience_ms,
     }
 
 
-def _row(job: QueuedJob, idempotency: IdempotencyKey | None) -> dict[str, Any]:
+def _row(job: QueuedJob, idempotency: IdempotencyKey | None, turn: Turn) -> dict[str, Any]:
     row = {
         "id": job.id,
         "tenant_id": job.tenant_id,
@@ -180,6 +216,9 @@ def _row(job: QueuedJob, idempotency: IdempotencyKey | None) -> dict[str, Any]:
         "initial_delay_ms": job.retry.initial_delay_ms,
         "max_delay_ms": job.retry.max_delay_ms,
         "metadata": job.metadata,
+        "behind": turn.behind,
+        "floor": turn.floor,
+        "after": turn.after,
     }
     if job.webhook:
         row |= {"webhook": job.webhook, "webhook_events": job.webhook_events}

@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, text
 
 from app.db.engine import connect
+from app.domain.batch_states import ENDED, BatchStatus
 
 # A held row is due never: whoever makes it due meanwhile (a cancel) is so seen when it is let go.
 _CLAIM = text(
@@ -166,9 +167,10 @@ def rescue(engine: Engine) -> Sequence[UUID]:
 
 
 def depths(engine: Engine) -> dict[str, int]:
-    """How many batches that have not ended are in each status."""
+    """How many batches that have not ended are in each status that such a batch may have."""
     with connect(engine) as connection:
-        return {row.status: row.batches for row in connection.execute(_DEPTHS)}
+        found = {row.status: row.batches for row in connection.execute(_DEPTHS)}
+    return dict.fromkeys((status.value for status in BatchStatus if status not in ENDED), 0) | found
 
 
 def compact(engine: Engine, batch_id: UUID) -> None:

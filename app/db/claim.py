@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine, text
 
-from app.db.engine import connect
+from app.db.engine import rows
 from app.db.outbox import tell_of_jobs
 from app.domain.lanes import Lane, Priority
 from app.domain.retry import RetryPolicy
@@ -109,21 +109,21 @@ def claim(
     `in_hand` notes them on the worker's row, and `budget_s` is how long preparing them may take before it
     counts as stuck.
     """
-    with connect(engine) as connection:
-        rows = connection.execute(
-            _CLAIM,
-            {
-                "worker_id": worker_id,
-                "version_id": version_id,
-                "lane": int(lane),
-                "most": most,
-                "least": most if least is None else least,
-                "sharers": sharers,
-                "budget_s": budget_s,
-                "most_bytes": most_bytes,
-                "in_hand": in_hand,
-            },
-        ).all()
+    found = rows(
+        engine,
+        _CLAIM,
+        {
+            "worker_id": worker_id,
+            "version_id": version_id,
+            "lane": int(lane),
+            "most": most,
+            "least": most if least is None else least,
+            "sharers": sharers,
+            "budget_s": budget_s,
+            "most_bytes": most_bytes,
+            "in_hand": in_hand,
+        },
+    )
     # Most jobs of a window have the same policy.
     policy = cache(RetryPolicy)
     jobs = [
@@ -153,6 +153,6 @@ def claim(
             execution_timeout_s,
             *retry,
             _,
-        ) in rows
+        ) in found
     ]
-    return Claimed(jobs, bool(rows) and rows[0].waiting > len(rows))
+    return Claimed(jobs, bool(found) and found[0].waiting > len(found))

@@ -199,6 +199,8 @@ class SettledTry:
     tried: bool = True
     status_code: int | None = None
     latency_s: float | None = None
+    job_id: UUID | None = None
+    batch_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Engine, text
 
-from app.db.engine import connect
+from app.db.engine import connect, rows
 from app.domain.ids import MOST_ITEMS, item_uuid
 from app.domain.states import JobStatus
 
@@ -114,9 +114,7 @@ def get(engine: Engine, tenant_id: int, job_id: UUID) -> Any | None:
 def get_many(engine: Engine, wanted: Collection[OwnedJob]) -> dict[OwnedJob, Any]:
     """Rows as `get` gives them. What is no job, or another tenant's, is not among them."""
     parameters = {"tenant_ids": [tenant for tenant, _ in wanted], "ids": [job for _, job in wanted]}
-    with connect(engine) as connection:
-        rows = connection.execute(_GET, parameters).all()
-    return {(row.tenant_id, row.id): row for row in rows}
+    return {(row.tenant_id, row.id): row for row in rows(engine, _GET, parameters)}
 
 
 def for_webhooks(engine: Engine, job_ids: Sequence[UUID], most_bytes: int) -> dict[UUID, Any]:
@@ -124,8 +122,8 @@ def for_webhooks(engine: Engine, job_ids: Sequence[UUID], most_bytes: int) -> di
     alone is over `most_bytes`, and the output if both together are.
     """
     with connect(engine) as connection:
-        rows = connection.execute(_FOR_WEBHOOKS, {"ids": list(job_ids), "most_bytes": most_bytes}).all()
-    return {row.id: row for row in rows}
+        found = connection.execute(_FOR_WEBHOOKS, {"ids": list(job_ids), "most_bytes": most_bytes}).all()
+    return {row.id: row for row in found}
 
 
 def exists(engine: Engine, tenant_id: int, job_id: UUID) -> bool:

@@ -30,7 +30,7 @@ _FIND = text(
     SELECT k.id, k.tenant_id, t.name AS tenant, k.name, k.secret_hash, k.scopes,
            k.created_at, k.expires_at, k.revoked_at, k.last_used_at, k.requests_per_minute,
            t.requests_per_minute AS tenant_requests, t.key_requests_per_minute, t.queued_jobs,
-           t.in_flight_jobs, t.stored_bytes,
+           t.in_flight_jobs, t.stored_bytes, t.weight,
            k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
                AND t.disabled_at IS NULL AS live
       FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
@@ -42,7 +42,7 @@ _LIST = text(
     SELECT k.id, k.tenant_id, t.name AS tenant, k.name, k.secret_hash, k.scopes,
            k.created_at, k.expires_at, k.revoked_at, k.last_used_at, k.requests_per_minute,
            t.requests_per_minute AS tenant_requests, t.key_requests_per_minute, t.queued_jobs,
-           t.in_flight_jobs, t.stored_bytes,
+           t.in_flight_jobs, t.stored_bytes, t.weight,
            k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
                AND t.disabled_at IS NULL AS live
       FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
@@ -105,6 +105,8 @@ class KeyRow:
     requests_per_minute: int | None
     live: bool
     limits: TenantLimits
+    weight: int
+    """Of its tenant."""
 
 
 def ensure_tenant(engine: Engine, name: str) -> int:

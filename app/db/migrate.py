@@ -10,14 +10,18 @@ from pydantic import SecretStr
 from sqlalchemy.exc import OperationalError
 
 from app.db import partitions
-from app.db.engine import make_engine, transaction
-from app.errors import Unavailable
+from app.db.engine import is_pooled, make_engine, transaction
+from app.errors import SettingsError, Unavailable
 
 
 def alembic_config(database_url: str) -> Config:
     """Alembic's configuration for this database; the scripts are those installed with the package."""
     import migrations
 
+    if is_pooled(database_url):
+        raise SettingsError(
+            ["HEADRACE_DATABASE_URL: migrations need Postgres itself, so a URL without pooler=transaction"]
+        )
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     # Not through set_main_option: a % in a password would be read as interpolation.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine, text
 
 from app.db.engine import connect
+from app.domain.lanes import Lane
 
 # Places have no index by tenant, which would cost every move of every job. A scan reads a million rows in a
 # fifth of a second, stops at `most`, and whoever asks does so rarely (app/intake/quotas.py).
@@ -24,11 +25,18 @@ _HELD = text(
 _WORK = text(
     """
     SELECT count(*) FILTER (WHERE lane = 0) AS interactive, count(*) AS jobs,
-           coalesce(extract(epoch FROM clock_timestamp()) - min(rank) FILTER (WHERE lane = 0) / 1e6, 0)
-             AS oldest_s,
+           coalesce(extract(epoch FROM clock_timestamp()
+                      - min(uuid_extract_timestamp(job_id)) FILTER (WHERE lane = 0)), 0) AS oldest_s,
            (SELECT coalesce(sum(pg_stat_get_tuples_inserted(inhrelid)), 0)
               FROM pg_inherits WHERE inhparent = CAST('job_results' AS regclass)) AS results
       FROM job_ready
+    """
+)
+
+_WAITING = text(
+    f"""
+    SELECT tenant_id, count(*) AS jobs FROM job_ready
+     WHERE version_id = :version_id AND lane = {int(Lane.INTERACTIVE)} GROUP BY tenant_id
     """
 )
 
@@ -56,6 +64,13 @@ def held(engine: Engine, tenant_id: int, most: int) -> Held:
     with connect(engine) as connection:
         row = connection.execute(_HELD, {"tenant_id": tenant_id, "most": most}).one()
     return Held(int(row.queued), int(row.running))
+
+
+def waiting_of_tenants(engine: Engine, version_id: int) -> dict[int, int]:
+    """How many interactive jobs of this version wait, by tenant; who has none is absent."""
+    with connect(engine) as connection:
+        rows = connection.execute(_WAITING, {"version_id": version_id}).all()
+    return {row.tenant_id: row.jobs for row in rows}
 
 
 def work(engine: Engine) -> Work:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine, text
 
-from app.db.engine import connect
+from app.db.engine import rows
 from app.db.files import object_key, output_name
 from app.db.outbox import tell_of_jobs
 from app.db.tally import tally
@@ -120,38 +120,37 @@ class Settlement:
     file: StoredOutput | None = None
 
 
-def settle(engine: Engine, worker: WorkerIdentity, rows: Sequence[Settlement]) -> list[SettledJob]:
+def settle(engine: Engine, worker: WorkerIdentity, settlements: Sequence[Settlement]) -> list[SettledJob]:
     """Write how these jobs' attempts ended. Returns only those whose lease was still ours.
 
     If these were all that the worker has in hand, it has nothing after it: its batch and deadline are
     cleared in the same statement.
     """
     parameters: dict[str, Any] = {
-        "job_ids": [row.job_id for row in rows],
-        "epochs": [row.epoch for row in rows],
-        "statuses": [row.status.value for row in rows],
-        "outputs": [row.output for row in rows],
-        "errors": [row.error for row in rows],
-        "error_codes": [row.error_code for row in rows],
-        "outcomes": [row.outcome for row in rows],
-        "reasons": [row.reason for row in rows],
-        "delays": [row.delay_s for row in rows],
-        "charges": [row.charge for row in rows],
-        "batch_sizes": [row.batch_size for row in rows],
-        "units": [row.units for row in rows],
-        "runs": [row.run_s for row in rows],
-        "device_ss": [row.device_s for row in rows],
+        "job_ids": [row.job_id for row in settlements],
+        "epochs": [row.epoch for row in settlements],
+        "statuses": [row.status.value for row in settlements],
+        "outputs": [row.output for row in settlements],
+        "errors": [row.error for row in settlements],
+        "error_codes": [row.error_code for row in settlements],
+        "outcomes": [row.outcome for row in settlements],
+        "reasons": [row.reason for row in settlements],
+        "delays": [row.delay_s for row in settlements],
+        "charges": [row.charge for row in settlements],
+        "batch_sizes": [row.batch_size for row in settlements],
+        "units": [row.units for row in settlements],
+        "runs": [row.run_s for row in settlements],
+        "device_ss": [row.device_s for row in settlements],
         "worker_id": worker.id,
         "pool": worker.pool,
         "purchase": worker.purchase,
         "device": worker.device,
     }
     statement = _SETTLE_PLAIN
-    if any(row.file for row in rows):
+    if any(row.file for row in settlements):
         statement = _SETTLE_WITH_FILES
-        parameters |= _files(rows)
-    with connect(engine) as connection:
-        settled = connection.execute(statement, parameters).all()
+        parameters |= _files(settlements)
+    settled = rows(engine, statement, parameters)
     return [SettledJob(row.job_id, JobStatus(row.status), row.told) for row in settled]
 
 

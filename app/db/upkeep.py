@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine, text
 
-from app.db.engine import connect
+from app.db.engine import connect, transaction
 from app.db.models import VERSION_COLUMNS, version_from_row
 from app.db.outbox import tell_of_jobs
 from app.db.tally import tally
@@ -28,6 +28,35 @@ _PROMOTE = text(
            tenant_id
       FROM taken
     RETURNING job_id
+    """
+)
+
+# Where nobody overtakes, nobody moves up. Only the first of each priority are looked at: those behind them
+# are younger, or come after them anyway.
+_AGE = text(
+    """
+    WITH overtaken AS (
+        SELECT v.id AS version_id, lanes.lane, p.priority
+          FROM model_versions v CROSS JOIN (VALUES (0), (1)) AS lanes (lane)
+         CROSS JOIN (VALUES (1), (2)) AS p (priority)
+         WHERE EXISTS (SELECT FROM job_ready r WHERE r.version_id = v.id AND r.lane = lanes.lane
+                          AND r.priority < p.priority)
+    ), first AS (
+        SELECT r.job_id, r.priority FROM overtaken o
+         CROSS JOIN LATERAL (
+            SELECT job_id, priority FROM job_ready r
+             WHERE r.version_id = o.version_id AND r.lane = o.lane AND r.priority = o.priority
+             ORDER BY rank, job_id LIMIT :limit) r
+    ), due AS MATERIALIZED (
+        SELECT f.job_id FROM first f
+         CROSS JOIN LATERAL (SELECT priority FROM jobs WHERE id = f.job_id OFFSET 0) asked
+         WHERE uuid_extract_timestamp(f.job_id)
+             < now() - make_interval(secs => (asked.priority - f.priority + 1) * CAST(:after_s AS float8))
+    )
+    UPDATE job_ready r SET priority = r.priority - 1
+      FROM (SELECT job_id FROM job_ready WHERE job_id IN (SELECT job_id FROM due)
+               FOR UPDATE SKIP LOCKED) d
+     WHERE r.job_id = d.job_id
     """
 )
 
@@ -67,13 +96,16 @@ _DEPTHS = text(
     ), served AS (
         SELECT DISTINCT unnest(queues) AS queue FROM workers WHERE state = 'ready'
     )
-    SELECT v.model, d.lane, d.place, sum(d.jobs)::bigint AS jobs,
+    SELECT v.model, l.lane, p.place, coalesce(sum(d.jobs), 0)::bigint AS jobs,
            greatest(extract(epoch FROM clock_timestamp() - min(d.oldest)), 0)::float AS oldest_s,
            coalesce(sum(d.jobs) FILTER (
                WHERE d.place = 'ready'
                  AND v.device || CASE d.lane WHEN 0 THEN '.interactive' ELSE '.batch' END
                      NOT IN (SELECT queue FROM served)), 0)::bigint AS unserved
-      FROM depths d JOIN model_versions v ON v.id = d.version_id GROUP BY 1, 2, 3
+      FROM model_versions v CROSS JOIN (VALUES (0), (1)) AS l (lane)
+     CROSS JOIN (VALUES ('ready'), ('deferred'), ('leased')) AS p (place)
+      LEFT JOIN depths d ON d.version_id = v.id AND d.lane = l.lane AND d.place = p.place
+     GROUP BY 1, 2, 3
     """
 )
 
@@ -95,20 +127,29 @@ _FORGET_WORKERS = text(
 
 @contextmanager
 def only_one(engine: Engine, lock: int) -> Iterator[bool]:
-    """Yields whether this process got the advisory lock; it is held until the block ends."""
-    with connect(engine) as connection:
-        got = connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": lock}).scalar_one()
-        try:
-            yield got
-        finally:
-            if got:
-                connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": lock})
+    """Yields whether this process got the advisory lock; it is held until the block ends.
+
+    The lock is a transaction's: a session's would stay with the pooler, if there is one. The transaction has
+    no snapshot while it waits, so it holds up no vacuum.
+    """
+    with transaction(engine) as connection:
+        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        yield connection.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": lock}).scalar_one()
 
 
 def promote(engine: Engine, limit: int = 1000) -> int:
     """Deferred → ready for what is due. Returns how many."""
     with connect(engine) as connection:
         return len(connection.execute(_PROMOTE, {"limit": limit}).all())
+
+
+def age(engine: Engine, after_s: float, limit: int = 1000) -> int:
+    """Move up what has waited `after_s` for each priority it is to gain and is overtaken by others.
+
+    Returns how many moved, by one priority each: at most `limit` of each version, lane and priority.
+    """
+    with connect(engine) as connection:
+        return connection.execute(_AGE, {"after_s": after_s, "limit": limit}).rowcount
 
 
 def expire(engine: Engine, limit: int = 1000) -> list[UUID]:
@@ -138,7 +179,7 @@ class Depth:
 
 
 def depths(engine: Engine) -> dict[tuple[str, Lane, str], Depth]:
-    """What is in each place now, by (model, lane, place)."""
+    """What is in each place now, by (model, lane, place), of every registered model."""
     with connect(engine) as connection:
         return {
             (row.model, Lane(row.lane), row.place): Depth(row.jobs, row.oldest_s or 0.0, row.unserved)

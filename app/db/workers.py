@@ -8,7 +8,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Engine, text
 
-from app.db.engine import connect
+from app.db.engine import connect, rows
 from app.domain.draining import DrainCause
 from app.domain.retry import RetryPolicy
 from app.domain.stages import ClaimedJob, WorkerIdentity
@@ -81,6 +81,7 @@ _BURY = text(
                                        AND batch_deadline_at + interval '15 seconds'
                         THEN 'timeout' ELSE 'crashed' END
      WHERE id = ANY (:ids) AND state IN ('ready', 'draining')
+    RETURNING cause
     """
 )
 _LIST = text(
@@ -181,9 +182,8 @@ def mark(engine: Engine, worker_id: UUID, batch: Sequence[UUID], budget_s: float
     """Note which jobs are about to run, and within how many seconds they must end. Returns those that the
     worker holds and somebody asked to cancel.
     """
-    with connect(engine) as connection:
-        asked = connection.execute(_MARK, {"id": worker_id, "batch": list(batch), "budget_s": budget_s})
-        return frozenset(asked.scalars())
+    asked = rows(engine, _MARK, {"id": worker_id, "batch": list(batch), "budget_s": budget_s})
+    return frozenset(row.job_id for row in asked)
 
 
 def stop(engine: Engine, worker_id: UUID, cause: DrainCause | None = None) -> None:
@@ -199,10 +199,12 @@ def siblings(engine: Engine, worker: WorkerIdentity) -> list[tuple[UUID, int]]:
     return [(row.id, row.pid) for row in rows]
 
 
-def bury(engine: Engine, worker_ids: Sequence[UUID]) -> None:
-    """Declare these dead: somebody saw that their processes are gone."""
+def bury(engine: Engine, worker_ids: Sequence[UUID]) -> list[str]:
+    """Declare these dead: somebody saw that their processes are gone. Returns the cause of each that nobody
+    had declared dead before: `timeout` or `crashed`.
+    """
     with connect(engine) as connection:
-        connection.execute(_BURY, {"ids": list(worker_ids)})
+        return list(connection.execute(_BURY, {"ids": list(worker_ids)}).scalars())
 
 
 def list_all(engine: Engine, worker_id: UUID | None = None) -> list[dict[str, Any]]:

@@ -44,6 +44,19 @@ class QueuedJob:
     webhook: str | None = None
     webhook_events: tuple[str, ...] = ()
     retry_of: UUID | None = None
+    weight: int = 1
+    """Of its tenant: the share of the queue that the tenant gets beside others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Where a job comes in the order of its queue, in microseconds of virtual time: `behind` the head, but
+    not before `floor`. The head is the lowest rank that waits at `after` or later, or else the time of day.
+    """
+
+    behind: int = 0
+    floor: int = 0
+    after: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,21 @@
 """Accept: from a validated request to a committed job, then the bell. One SQL statement writes it all."""
 
 import hashlib
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
+import structlog
 
 from app.broker.ring import Ringer, doorbell_for
 from app.db import accept as sql
 from app.db import jobs
 from app.db.engine import Engine
-from app.domain.ids import new_uuid
+from app.db.quotas import waiting_of_tenants
+from app.domain.ids import format_id, new_uuid
 from app.domain.lanes import Lane, Priority
 from app.domain.model import ModelVersion
 from app.domain.retry import RetryPolicy
@@ -25,8 +28,11 @@ from app.intake.coalesce import Coalescer
 from app.intake.idempotency import Once, in_flight, reused
 from app.intake.media import check_files
 from app.intake.request import JobRequest, Policy, Retry
+from app.intake.shares import Shares
 from app.intake.validate import canonical, validate_input
-from app.observability import metrics, tracing
+from app.observability import logs, metrics, tracing
+
+log = logs.get_logger()
 
 PRIORITY = {"high": Priority.HIGH, "normal": Priority.NORMAL, "low": Priority.LOW, None: Priority.NORMAL}
 _POLICY, _RETRY = Policy(), Retry()
@@ -63,10 +69,17 @@ class Replayed:
 class Intake:
     """Accepts jobs. One per process; safe to share among threads."""
 
-    def __init__(self, engine: Engine, catalogue: Catalogue, ringer: Ringer) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        catalogue: Catalogue,
+        ringer: Ringer,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._engine = engine
         self._catalogue = catalogue
         self._ringer = ringer
+        self._shares = Shares(lambda version_id: waiting_of_tenants(engine, version_id), clock)
         self._together = Coalescer(self._accept_group, MOST_TOGETHER)
 
     @property
@@ -95,28 +108,36 @@ class Intake:
         metrics.ACCEPT_JOBS.labels(job.model).inc()
         metrics.accepted_of(job.tenant_id)
         tracing.accepted(job.id, job.model)
+        # The line of the request says which job it made.
+        structlog.contextvars.bind_contextvars(job=format_id("job", job.id))
         return Fresh(job, version.spec.unit, written.created_at, written.expires_at)
 
     def write_many(self, jobs: Sequence[QueuedJob], version: ModelVersion) -> None:
         """Commit these jobs of one version and lane, all or none, then ring once."""
-        sql.accept_many(self._engine, jobs)
+        self._shares.placed(jobs, sql.accept_many(self._engine, jobs, self._shares.turns(jobs)))
         metrics.ACCEPT_JOBS.labels(version.spec.name).inc(len(jobs))
         metrics.accepted_of(jobs[0].tenant_id, len(jobs))
+        logs.of_jobs(log, "accept.jobs", [job.id for job in jobs], model=version.spec.name)
         for job in jobs:
             tracing.accepted(job.id, job.model)
         bells.ring(self._ringer, doorbell_for(version, jobs[0].lane))
 
     def _accept_group(self, group: Sequence[tuple[Prepared, Once | None]]) -> list[sql.Accepted | None]:
         """Commit them in one statement, then ring once for each version and lane."""
-        written = sql.accept_group(self._engine, [(prepared.job, once) for prepared, once in group])
+        jobs = [prepared.job for prepared, _ in group]
+        turns = self._shares.turns(jobs)
+        written = sql.accept_group(self._engine, [(prepared.job, once) for prepared, once in group], turns)
+        self._shares.placed(jobs, written)
         news = [prepared for prepared, _ in group if prepared.job.id in written]
         for prepared in {(one.version.id, one.job.lane): one for one in news}.values():
             self._ring(prepared)
         return [written.get(prepared.job.id) for prepared, _ in group]
 
     def _accept_alone(self, prepared: Prepared, once: Once | None) -> sql.Accepted | sql.Repeated:
-        written = sql.accept(self._engine, prepared.job, once)
+        (turn,) = self._shares.turns([prepared.job])
+        written = sql.accept(self._engine, prepared.job, once, turn)
         if isinstance(written, sql.Accepted):
+            self._shares.placed([prepared.job], {prepared.job.id: written})
             self._ring(prepared)
         return written
 
@@ -156,4 +177,5 @@ def compose(principal: Principal, version: ModelVersion, request: JobRequest, te
         use_case=request.use_case,
         webhook=request.webhook,
         webhook_events=tuple(dict.fromkeys(events)) if events else ("completed",),
+        weight=principal.weight,
     )

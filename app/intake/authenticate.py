@@ -26,6 +26,7 @@ class Principal:
     tenant: str
     scopes: frozenset[str]
     limits: TenantLimits = field(default_factory=TenantLimits)
+    weight: int = 1
 
     def require(self, scope: str) -> None:
         """Raise `Forbidden` unless the key has the scope."""
@@ -79,6 +80,7 @@ class Authenticator:
             row.tenant,
             frozenset(row.scopes),
             row.limits.of_key(row.requests_per_minute),
+            row.weight,
         )
 
 

@@ -53,8 +53,10 @@ def fetch(engine: Engine, principal: Principal, job_id: UUID) -> Any:
 class JobReader(Coalescer[jobs.OwnedJob, Any]):
     """Reads jobs by id: those that are asked for together, as when a wake-up names many, in one statement."""
 
-    MOST = 32
-    """Each job may bring an output of some hundred kilobytes."""
+    MOST = 8
+    """Each of them is answered before anybody else's request goes on, and may bring an output of some hundred
+    kilobytes.
+    """
 
     def __init__(self, engine: Engine) -> None:
         def read(wanted: Sequence[jobs.OwnedJob]) -> list[Any]:
@@ -120,10 +122,12 @@ def retry(engine: Engine, catalogue: Catalogue, principal: Principal, job_id: UU
     listed = catalogue.find(row.model, row.version)
     if listed is None:
         raise Conflict("version_gone", "the job's model version is no longer registered")
-    return Prepared(_again(row, listed.version.id, listed.version.spec.device), listed.version)
+    return Prepared(
+        _again(row, listed.version.id, listed.version.spec.device, principal.weight), listed.version
+    )
 
 
-def _again(row: Any, version_id: int, device: Any) -> QueuedJob:
+def _again(row: Any, version_id: int, device: Any, weight: int) -> QueuedJob:
     return QueuedJob(
         id=new_uuid(),
         tenant_id=row.tenant_id,
@@ -143,4 +147,5 @@ def _again(row: Any, version_id: int, device: Any) -> QueuedJob:
         webhook=row.webhook,
         webhook_events=tuple(row.webhook_events or ()),
         retry_of=row.id,
+        weight=weight,
     )

@@ -7,8 +7,10 @@ the message of a database error is left out, because Postgres quotes values in i
 import logging
 import sys
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, TextIO, cast
+from uuid import UUID
 
 import orjson
 import structlog
@@ -27,6 +29,9 @@ _LOUD_LIBRARIES = (
 )
 
 get_logger = structlog.get_logger
+
+IDS_IN_A_LINE = 64
+"""A line of more than 4 kB may be torn where processes share a pipe."""
 
 
 def configure(settings: Settings, stream: TextIO | None = None) -> None:
@@ -59,6 +64,12 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     root.setLevel(level)
     for name in _LOUD_LIBRARIES:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+def of_jobs(log: Any, event: str, ids: Sequence[UUID], **facts: Any) -> None:
+    """Log an event of these jobs with their ids, as the API shows them: a line for each `IDS_IN_A_LINE`."""
+    for first in range(0, len(ids), IDS_IN_A_LINE):
+        log.info(event, **facts, jobs=[f"job_{one.hex}" for one in ids[first : first + IDS_IN_A_LINE]])
 
 
 class _Outlet:

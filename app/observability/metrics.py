@@ -171,14 +171,17 @@ DRAIN_RELEASED_JOBS = Counter(
 )
 RESCUE_JOBS = Counter("headrace_rescue_jobs", "Jobs taken back from dead workers, by outcome.", ["outcome"])
 RESCUE_WORKERS = Counter(
-    "headrace_rescue_workers", "Workers declared dead by the scheduler, by cause.", ["cause"]
+    "headrace_rescue_workers",
+    "Processes of workers found dead, by cause: by the scheduler, or by the one that took the place.",
+    ["cause"],
 )
-for _cause in ("lost", "timeout"):
+for _cause in ("lost", "timeout", "crashed"):
     # From 0 on, or the first one would be no increase.
     RESCUE_WORKERS.labels(_cause)
 RESCUE_DELIVERIES = Counter("headrace_rescue_deliveries", "Deliveries taken back from dead senders.")
 RESCUE_BATCHES = Counter("headrace_rescue_batches", "Batches taken back from dead clerks.")
 PROMOTE_JOBS = Counter("headrace_promote_jobs", "Deferred jobs that became ready.")
+AGE_JOBS = Counter("headrace_age_jobs", "Times that a waiting job moved up by a priority.")
 EXPIRE_JOBS = Counter("headrace_expire_jobs", "Jobs that ended because they waited too long.")
 SCHEDULER_SECONDS = Histogram(
     "headrace_scheduler_seconds", "Time of one run of a periodic service.", ["service"], buckets=_LATENCY

@@ -96,7 +96,8 @@ class MiniLM(Model):
             return self.model(ids, mask).cpu()
 
     def finish(self, raw) -> list[dict]:
-        return [{"embedding": row} for row in raw.tolist()]
+        # Eight digits are what fp32 tells of numbers below 1; doubles would be written with seventeen.
+        return [{"embedding": row} for row in raw.double().round(decimals=8).tolist()]
 
     def _encode(self, value: Input) -> list[int]:
         if value._ids is None:

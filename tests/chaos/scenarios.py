@@ -194,6 +194,40 @@ def _while_busy(fault: Fault) -> None:
     )
 
 
+@scenario(
+    "Every process of ours restarted, one after the other, under load",
+    promise="No request fails, and no job is lost or doubled",
+)
+def rolled(fault: Fault) -> None:
+    field = fault.field
+    with fault.load(count=10**6, pace_s=0.02) as load:
+        fault.at(10, 20)
+        for name in ("scheduler", "clerk", "sender", "worker-one", "worker-two"):
+            (before,) = field.kill(name, how=signal.SIGTERM)
+            whole = {name} if name == "scheduler" else {name, f"{name}/child-1"}
+            wait_until(
+                lambda whole=whole, name=name, before=before: (
+                    whole <= field.pids().keys() and field.pids()[name] != before
+                ),
+                60,
+                f"another {name}",
+            )
+        (api,) = field.kill("api", how=signal.SIGHUP)
+        served = set(_children(api))
+        wait_until(lambda: not served & set(_children(api)), 60, "other processes to serve")
+        promised = fault.ledger.promised()
+        wait_until(lambda: fault.ledger.promised() > promised + 20, 30, "requests after all that")
+        fault.over()
+        load.stop()
+    failed = {answer.status for answer in load.answers} - {202, 400, 422}
+    assert not failed, f"of {len(load.answers)} requests some were answered {failed}"
+    fault.figures["requests"] = len(load.answers)
+
+
+def _children(pid: int) -> list[int]:
+    return [child.pid for child in psutil.Process(pid).children()]
+
+
 # Redis
 
 LONG_AWAY_S = 120.0

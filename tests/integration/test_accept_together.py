@@ -35,10 +35,10 @@ def together(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> Iterator[Submit]:
     """Submit a job, and the others while it is being written: so they are one group."""
     written, groups, go = accept.accept_group, [], threading.Event()
 
-    def held(engine: Engine, jobs: Requests) -> Any:
+    def held(engine: Engine, jobs: Requests, turns: Any) -> Any:
         groups.append(len(jobs))
         assert go.wait(10)
-        return written(engine, jobs)
+        return written(engine, jobs, turns)
 
     monkeypatch.setattr(accept, "accept_group", held)
 

@@ -100,3 +100,21 @@ def test_a_table_that_stays_locked_makes_the_migration_give_up(empty_database_ur
 def test_no_database_is_one_clear_error() -> None:
     with pytest.raises(Unavailable, match="not reachable"):
         upgrade("postgresql://nobody@127.0.0.1:1/nowhere")
+
+
+def test_inputs_and_outputs_are_stored_as_they_are_in_partitions_old_and_new(
+    empty_database_url: str,
+) -> None:
+    upgrade(empty_database_url)
+    with psycopg.connect(empty_database_url) as connection:
+        connection.execute(
+            "CREATE TABLE late PARTITION OF jobs FOR VALUES FROM ('00000000-0000-0000-0000-000000000001')"
+            " TO ('00000000-0000-0000-0000-000000000002')"
+        )
+        rows = connection.execute(
+            "SELECT DISTINCT c.relname ~ '^job_results', a.attstorage FROM pg_attribute a"
+            "  JOIN pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p')"
+            " WHERE (c.relname ~ '^(jobs|jobs_p.*|late)$' AND a.attname = 'input')"
+            "    OR (c.relname ~ '^job_results' AND a.attname = 'output')"
+        ).fetchall()
+    assert sorted(rows) == [(False, "e"), (True, "e")]

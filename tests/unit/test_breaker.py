@@ -1,16 +1,32 @@
-"""Redis at best effort: its absence costs few calls anything, and its return is noticed."""
+"""Redis at best effort: its absence costs one call anything, and its return is noticed."""
+
+from collections.abc import Callable
+from typing import Any
 
 import redis
 
-from app.broker.redis import BREAK_S, LONGEST_BREAK_S, BestEffort
+from app.broker.redis import PING_EVERY_S, BestEffort
 
 
 class Server:
     """Answers or hangs up, and counts who asks."""
 
     def __init__(self) -> None:
-        self.now, self.away, self.asked = 0.0, False, 0
-        self.breaker = BestEffort(redis.Redis(), lambda: self.now)
+        self.away, self.asked, self.pings = False, 0, 0
+        self.beside: list[Callable[[], None]] = []
+        self.pauses: list[float] = []
+        client: Any = self
+        self.breaker = BestEffort(client, self.beside.append, self.wait)
+
+    def ping(self) -> bool:
+        self.pings += 1
+        if self.away:
+            raise redis.TimeoutError
+        return True
+
+    def wait(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.away = len(self.pauses) < 120
 
     def ask(self) -> int | None:
         def call(_: object) -> int:
@@ -22,30 +38,37 @@ class Server:
         return self.breaker.attempt(call)
 
 
-def test_in_two_minutes_without_redis_few_calls_ask_and_the_first_after_a_break_finds_it() -> None:
+def test_one_call_finds_that_redis_is_away_and_none_waits_until_it_is_back() -> None:
     server = Server()
     assert server.ask() == 1
     server.away, server.asked = True, 0
-    for tick in range(12_000):
-        server.now = tick / 100
-        assert server.ask() is None
-    assert server.asked <= 2 + 120 / LONGEST_BREAK_S + 2
-    server.away, server.now = False, server.now + LONGEST_BREAK_S
+    assert [server.ask() for _ in range(1000)] == [None] * 1000
+    assert (server.asked, len(server.beside)) == (1, 1)
+    server.beside[0]()
+    assert server.pauses == [PING_EVERY_S] * 120
+    assert server.pings == 121
     assert (server.ask(), server.ask()) == (1, 1)
+    assert len(server.beside) == 1
 
 
-def test_one_call_tries_for_all() -> None:
+def test_calls_that_fail_together_start_one_ping() -> None:
     server = Server()
-    server.away = True
-    server.ask()
-    server.now += BREAK_S
     seen: list[int | None] = []
 
     def trying(_: object) -> None:
-        # Others come while this one waits for its answer.
+        # Others come, and fail, while this one waits for its answer.
+        server.away = True
         seen.append(server.ask())
         raise redis.TimeoutError
 
-    server.asked = 0
-    server.breaker.attempt(trying)
-    assert (seen, server.asked) == ([None], 0)
+    assert server.breaker.attempt(trying) is None
+    assert (seen, len(server.beside)) == ([None], 1)
+
+
+def test_a_forked_process_finds_out_by_itself(monkeypatch: Any) -> None:
+    server = Server()
+    server.away = True
+    assert server.ask() is None
+    monkeypatch.setattr("app.broker.redis.os.getpid", lambda: -1)
+    server.away = False
+    assert server.ask() == 1

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,22 @@ from workers.scaling.kubernetes import POOL_LABEL
 
 ROOT = Path(__file__).resolve().parents[2]
 K8S = ROOT / "deploy" / "k8s"
-KUSTOMIZATION: dict[str, Any] = yaml.safe_load((K8S / "kustomization.yaml").read_text())
-OBJECTS: list[dict[str, Any]] = [
-    item for name in KUSTOMIZATION["resources"] for item in yaml.safe_load_all((K8S / name).read_text())
-]
-POOLS = pools.read(K8S / "pools.toml")
+FOLDERS = sorted(path.parent for path in K8S.rglob("kustomization.yaml"))
+KUSTOMIZATIONS: dict[str, dict[str, Any]] = {
+    folder.name: yaml.safe_load((folder / "kustomization.yaml").read_text()) for folder in FOLDERS
+}
+KUSTOMIZATION = KUSTOMIZATIONS["pools"]
+
+
+def objects(folder: str) -> list[dict[str, Any]]:
+    """What a folder's own files hold, without those it builds on."""
+    names = [name for name in KUSTOMIZATIONS[folder]["resources"] if not name.startswith("..")]
+    return [item for name in names for item in yaml.safe_load_all((K8S / folder / name).read_text())]
+
+
+OBJECTS = [item for folder in KUSTOMIZATIONS for item in objects(folder)]
+WORKLOADS = [item for item in OBJECTS if item["kind"] in ("Deployment", "Job")]
+POOLS = pools.read(K8S / "pools" / "pools.toml")
 VERSIONS = ("1.32", "1.37")
 """The oldest and the newest Kubernetes that the manifests are checked against."""
 
@@ -59,6 +71,17 @@ def container_of(pool: Pool) -> dict[str, Any]:
     return dict(container)
 
 
+def container_in(item: dict[str, Any]) -> dict[str, Any]:
+    (container,) = item["spec"]["template"]["spec"]["containers"]
+    return dict(container)
+
+
+def whole(overlay: str) -> list[dict[str, Any]]:
+    """What an overlay brings, with all that it builds on."""
+    below = [Path(name).name for name in KUSTOMIZATIONS[overlay]["resources"] if name.startswith("..")]
+    return [item for name in below for item in whole(name)] + objects(overlay)
+
+
 def scaled(pool: Pool) -> dict[str, Any]:
     (found,) = [
         item
@@ -88,17 +111,25 @@ def test_the_schemas_see_a_wrong_name() -> None:
         validate.validate(item, VERSIONS[-1], strict=True)
 
 
-def test_kustomize_takes_files_that_exist_and_leaves_out_none() -> None:
-    (made,) = KUSTOMIZATION["configMapGenerator"]
-    files = {*KUSTOMIZATION["resources"], *made["files"], "kustomization.yaml"}
-    assert files == {path.name for path in K8S.iterdir()}
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
+def test_kustomize_takes_files_that_exist_and_leaves_out_none(folder: Path) -> None:
+    made = KUSTOMIZATIONS[folder.name]
+    generated = [name for each in made.get("configMapGenerator", []) for name in each.get("files", [])]
+    files = {name for name in made["resources"] if not name.startswith("..")} | {
+        *generated,
+        "kustomization.yaml",
+    }
+    assert files == {path.name for path in folder.iterdir()}
+    for name in made["resources"]:
+        if name.startswith(".."):
+            assert (folder / name / "kustomization.yaml").is_file()
     used = {
         container["image"]
-        for item in OBJECTS
-        if item["kind"] == "Deployment"
+        for item in objects(folder.name)
+        if item["kind"] in ("Deployment", "Job")
         for container in item["spec"]["template"]["spec"]["containers"]
     }
-    assert used == {image["name"] for image in KUSTOMIZATION["images"]}
+    assert used == {image["name"] for image in made.get("images", [])}
 
 
 @each_pool
@@ -208,19 +239,187 @@ def test_spot_pods_run_on_spot_nodes_and_no_other_pods_do(pool: Pool) -> None:
     assert ("affinity" in pod) == ("tolerations" in pod) == pool.spot
 
 
-@pytest.mark.parametrize("name", ["scaler", *(pool.where["deployment"] for pool in POOLS)])
-def test_pods_have_no_rights_they_do_not_need(name: str) -> None:
-    pod = named("Deployment", name)["spec"]["template"]["spec"]
+each_workload = pytest.mark.parametrize("item", WORKLOADS, ids=lambda item: item["metadata"]["name"])
+SECRETS = {
+    "HEADRACE_DATABASE_URL": "postgresql://h/d",
+    "HEADRACE_REDIS_URL": "redis://h/0",
+    "HEADRACE_SECRET_KEY": "s" * 64,
+}
+SHARED = dict(
+    literal.split("=", 1) for literal in KUSTOMIZATIONS["base"]["configMapGenerator"][0]["literals"]
+)
+
+
+@each_workload
+def test_pods_have_no_rights_they_do_not_need(item: dict[str, Any]) -> None:
+    pod = item["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     # Variables of Services would be taken for settings, and refused.
     assert pod["enableServiceLinks"] is False
-    for container in pod["containers"]:
-        assert container["securityContext"] == {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
+    container = container_in(item)
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    writable = {volume["name"] for volume in pod["volumes"] if "emptyDir" in volume}
+    mounted = {mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] in writable}
+    assert mounted == {SHARED["HOME"], SHARED["PROMETHEUS_MULTIPROC_DIR"]}
+    assert "memory" in container["resources"]["limits"]
+    assert pod.get("automountServiceAccountToken", True) is (item["metadata"]["name"] == "scaler")
+
+
+@each_workload
+def test_settings_of_pods_are_settings_and_their_secrets_are_references(item: dict[str, Any]) -> None:
+    container = container_in(item)
+    references = [{"configMapRef": {"name": "headrace-settings"}}, {"secretRef": {"name": "headrace"}}]
+    assert container["envFrom"] == references
+    given = {each["name"]: each["value"] for each in container.get("env", []) if "value" in each}
+    assert not set(given) & {*SECRETS, "FLOWER_BASIC_AUTH"}
+    load({**SECRETS, **SHARED, **given})
+
+
+def test_every_process_of_the_embedded_stack_runs_and_as_it_does_there() -> None:
+    state = Path("/state")
+    ours = {
+        "api": programs.api(1),
+        "sender": programs.sender("http://127.0.0.1"),
+        "clerk": programs.clerk(),
+        "scheduler": programs.scheduler(),
+        "flower": programs.flower(1, "a:b"),
+        "scaler": programs.scaler(state),
+    }
+    for name, program in ours.items():
+        command = container_in(named("Deployment", name))["command"]
+        modules = [word for word in program.command if re.match(r"(python:)?(app|workers)\.", word)]
+        assert set(modules) <= set(command), name
+        flags = {
+            word for word in program.command[3:] if re.match(r"-{1,2}[a-zA-Z]", word) and "=" not in word
         }
-    if name != "scaler":
-        assert pod["automountServiceAccountToken"] is False
+        assert flags - {"--loglevel", "--bind", "-m"} <= set(command), name
+    for overlay in ("cpu", "gpu", "pools"):
+        there = {item["metadata"]["name"] for item in whole(overlay) if item["kind"] == "Deployment"}
+        assert set(ours) - {"scaler"} <= there
+    served = {
+        queue
+        for item in whole("cpu")
+        if item["kind"] == "Deployment" and item["metadata"]["name"].startswith("worker-")
+        for queue in container_in(item)["command"][container_in(item)["command"].index("-Q") + 1].split(",")
+    }
+    assert served == {"cpu.interactive", "cpu.batch"}
+
+
+@pytest.mark.parametrize("overlay", ["cpu", "gpu", "pools", "migrate"])
+def test_an_overlay_names_nothing_twice_and_selects_its_own_pods_only(overlay: str) -> None:
+    all_of_it = whole(overlay)
+    names = [(item["kind"], item["metadata"]["name"]) for item in all_of_it]
+    assert len(names) == len(set(names))
+    deployments = [item for item in all_of_it if item["kind"] == "Deployment"]
+    for item in deployments:
+        selected = [
+            other["metadata"]["name"]
+            for other in deployments
+            if item["spec"]["selector"]["matchLabels"].items()
+            <= other["spec"]["template"]["metadata"]["labels"].items()
+        ]
+        assert selected == [item["metadata"]["name"]]
+
+
+@pytest.mark.parametrize("name", ["worker-interactive", "worker-batch", "worker-gpu"])
+def test_a_fixed_worker_drains_before_it_is_killed(name: str) -> None:
+    pod = named("Deployment", name)["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    drain_s = {each["name"]: each.get("value") for each in container["env"]}["HEADRACE_WORKER_DRAIN_S"]
+    assert Model.execution_timeout_s < float(drain_s) < pod["terminationGracePeriodSeconds"]
+    assert container["command"][0] == "celery"
+    assert "lifecycle" not in container
+
+
+def test_the_api_is_asked_where_it_answers_and_ends_after_its_clients_have_turned_away() -> None:
+    source = (ROOT / "app" / "gunicorn_conf.py").read_text()
+    (graceful_s,) = re.findall(r"^graceful_timeout = (\d+)$", source, re.MULTILINE)
+    pod = named("Deployment", "api")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    paths = {kind: container[kind]["httpGet"]["path"] for kind in container if kind.endswith("Probe")}
+    assert paths == {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
+    hook_s = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    readiness = container["readinessProbe"]
+    assert hook_s >= readiness["periodSeconds"]
+    assert hook_s + int(graceful_s) < pod["terminationGracePeriodSeconds"]
+    service = named("Service", "api")["spec"]
+    assert service["selector"] == named("Deployment", "api")["spec"]["selector"]["matchLabels"]
+    assert service["ports"][0]["targetPort"] == container["ports"][0]["name"]
+
+
+@pytest.mark.parametrize("name", ["api", "sender", "clerk", "scheduler"])
+def test_an_eviction_never_takes_all_of_a_part(name: str) -> None:
+    budget = named("PodDisruptionBudget", name)["spec"]
+    assert budget["selector"]["matchLabels"] == named("Deployment", name)["spec"]["selector"]["matchLabels"]
+    assert budget["maxUnavailable"] == 1
+    scaled_by = [item for item in OBJECTS if item["kind"] == "HorizontalPodAutoscaler"]
+    minimum = {each["spec"]["scaleTargetRef"]["name"]: each["spec"]["minReplicas"] for each in scaled_by}
+    assert named("Deployment", name)["spec"].get("replicas", minimum.get(name)) >= 2
+
+
+def reaches_the_internet(policy: dict[str, Any]) -> bool:
+    blocks = [
+        to["ipBlock"]["cidr"]
+        for rule in policy["spec"].get("egress", [])
+        for to in rule.get("to", [{"ipBlock": {"cidr": "0.0.0.0/0"}}])
+        if "ipBlock" in to
+    ]
+    return any(not ip_network(block).is_private for block in blocks)
+
+
+def policies(folder: str) -> list[dict[str, Any]]:
+    return [item for item in whole(folder) if item["kind"] == "NetworkPolicy"]
+
+
+@pytest.mark.parametrize("overlay", ["cpu", "gpu", "pools"])
+def test_nothing_passes_but_what_is_named_and_only_the_sender_reaches_the_internet(overlay: str) -> None:
+    named_so = {policy["metadata"]["name"]: policy["spec"] for policy in policies(overlay)}
+    assert named_so["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    out = [policy for policy in policies(overlay) if reaches_the_internet(policy)]
+    (selector,) = [policy["spec"]["podSelector"] for policy in out]
+    assert selector == {"matchLabels": named("Deployment", "sender")["spec"]["selector"]["matchLabels"]}
+    assert SHARED["HEADRACE_MEDIA_URLS"] == "false", (
+        "else workers would be told to fetch what they can't reach"
+    )
+
+
+def test_workers_get_out_only_with_the_component_that_lets_inputs_name_urls() -> None:
+    (policy,) = policies("media")
+    assert reaches_the_internet(policy)
+    assert policy["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "worker"
+    (made,) = KUSTOMIZATIONS["media"]["configMapGenerator"]
+    assert made == {
+        "name": "headrace-settings",
+        "behavior": "merge",
+        "literals": ["HEADRACE_MEDIA_URLS=true"],
+    }
+
+
+def test_what_reaches_the_internet_reaches_nothing_inside() -> None:
+    for policy in [*policies("base"), *policies("media")]:
+        if reaches_the_internet(policy):
+            for to in policy["spec"]["egress"][0]["to"]:
+                block = to["ipBlock"]
+                outside = ip_network(block["cidr"])
+                excepted = [ip_network(each) for each in block["except"]]
+                for inside in (
+                    "10.1.2.3",
+                    "172.16.0.1",
+                    "192.168.1.1",
+                    "169.254.169.254",
+                    "127.0.0.1",
+                    "100.64.0.1",
+                ):
+                    if outside.version == 4:
+                        assert any(ip_address(inside) in each for each in excepted), inside
+                for inside in ("::1", "fd00:ec2::254", "fe80::1"):
+                    if outside.version == 6:
+                        assert any(ip_address(inside) in each for each in excepted), inside
 
 
 def test_the_scaler_reads_the_pools_and_may_do_what_its_executor_does() -> None:
@@ -228,7 +427,8 @@ def test_the_scaler_reads_the_pools_and_may_do_what_its_executor_does() -> None:
     (container,) = pod["containers"]
     assert importlib.util.find_spec(container["command"][container["command"].index("-m") + 1])
     (made,) = KUSTOMIZATION["configMapGenerator"]
-    assert pod["volumes"][0]["configMap"]["name"] == made["name"]
+    volume = {each["name"]: each for each in pod["volumes"]}["pools"]
+    assert volume["configMap"]["name"] == made["name"]
     environment = {item["name"]: item["value"] for item in container["env"]}
     folder = container["volumeMounts"][0]["mountPath"]
     assert environment["HEADRACE_POOLS_FILE"] == f"{folder}/{made['files'][0]}"

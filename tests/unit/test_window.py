@@ -1,5 +1,6 @@
 """How much one claim takes."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,14 @@ def test_a_window_is_worth_a_bounded_time() -> None:
     for lane in Lane:
         window = window_for(lane, MINILM, 38, Caps(32))
         assert 0.9 * WORTH_S[lane] < window.most * (0.007 / 32 + 38 * 145e-6) <= WORTH_S[lane]
+
+
+def test_what_others_wait_for_is_less_while_several_tenants_come() -> None:
+    def most(lane: Lane, several: bool) -> int:
+        return window_for(lane, MINILM, 38, Caps(32), several=several).most
+
+    assert most(Lane.INTERACTIVE, True) == pytest.approx(most(Lane.INTERACTIVE, False) / 4, abs=1)
+    assert most(Lane.BATCH, True) == most(Lane.BATCH, False)
 
 
 def test_a_fast_model_does_not_claim_the_whole_queue() -> None:

@@ -10,6 +10,7 @@ from app.errors import SettingsError, Unavailable
 from app.observability import exporter, logs
 from app.settings import Settings, load
 from app.storage import Storage
+from workers.maintenance.age import Age
 from workers.maintenance.expire import Expire
 from workers.maintenance.measure import Measure
 from workers.maintenance.promote import Promote
@@ -18,6 +19,8 @@ from workers.maintenance.rescue import Rescue
 from workers.maintenance.scheduler import Every, Scheduler
 from workers.maintenance.sweep import Sweep
 from workers.notify import Notifier
+
+_AGE_EVERY_S = 5.0
 
 
 def compose(settings: Settings) -> Scheduler:
@@ -35,6 +38,7 @@ def compose(settings: Settings) -> Scheduler:
         [
             Every("rescue", tick, rescue.run_once),
             Every("promote", tick, Promote(engine).run_once),
+            Every("age", _AGE_EVERY_S, Age(engine, settings.scheduler.ageing_s).run_once),
             Every("expire", tick, Expire(engine, notifier).run_once),
             Every("sweep", tick, Sweep(engine, ringer, worker.slice_s).run_once),
             Every("measure", settings.scheduler.measure_s, Measure(engine).run_once, alone=False),

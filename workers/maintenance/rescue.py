@@ -2,16 +2,14 @@
 
 from dataclasses import dataclass
 
-import structlog
-
 from app.db import batch_work, deliveries
 from app.db import rescue as sql
 from app.db.engine import Engine
 from app.domain.states import JobStatus
-from app.observability import metrics
+from app.observability import logs, metrics
 from workers.notify import Notifier
 
-log = structlog.get_logger()
+log = logs.get_logger()
 
 DEADLINE_GRACE_S = 10.0
 """A child's own watchdog ends it at its batch's deadline; only one that could not is found here."""
@@ -39,8 +37,9 @@ class Rescue:
                 metrics.RESCUE_JOBS.labels(job.outcome).inc()
             ended = [job.id for job in jobs if job.status is not JobStatus.QUEUED]
             self.notifier.changed(ended)
-            if jobs:
-                log.warning("rescue.jobs", worker_id=str(worker_id), jobs=len(jobs), ended=len(ended))
+            for outcome in sorted({job.outcome for job in jobs}):
+                ids = [job.id for job in jobs if job.outcome == outcome]
+                logs.of_jobs(log, "rescue.jobs", ids, worker_id=str(worker_id), outcome=outcome)
         for worker_id in deliveries.orphaned_workers(self.engine):
             if lost := deliveries.rescue(self.engine, worker_id):
                 metrics.RESCUE_DELIVERIES.inc(lost)

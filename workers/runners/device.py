@@ -8,6 +8,9 @@ from pathlib import Path
 
 from app.cores import cores
 
+SPINS = "20000"
+"""Enough to go on from one layer to the next; then a thread sleeps."""
+
 _TORCH_CPU = "DefaultCPUAllocator: can't allocate memory"
 # Device nodes of NVIDIA's driver (also inside WSL) and of AMD's, which torch calls cuda too.
 _GPU_NODES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
@@ -42,6 +45,8 @@ def limit_threads(wanted: int, children: int) -> None:
     threads = str(wanted or max(1, cores() // children))
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = threads
+    # libgomp's threads spin for milliseconds after a forward pass, while Postgres wants the core.
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

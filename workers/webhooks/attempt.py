@@ -62,7 +62,15 @@ def alive(tried: SettledTry) -> bool:
 
 def unsent(delivery: ClaimedDelivery, status: DeliveryStatus, error: str | None = None) -> SettledTry:
     """Settles a delivery that was not tried: it waits again, or it has ended for a reason of our own."""
-    return SettledTry(delivery.id, delivery.epoch, status, error, tried=False)
+    return SettledTry(
+        delivery.id,
+        delivery.epoch,
+        status,
+        error,
+        tried=False,
+        job_id=delivery.job_id,
+        batch_id=delivery.batch_id,
+    )
 
 
 def internal_error(delivery: ClaimedDelivery, jitter: float) -> SettledTry:
@@ -103,4 +111,6 @@ def _settled(
         delay_s=verdict.delay_s,
         status_code=answer.status if answer else None,
         latency_s=answer.seconds if answer else None,
+        job_id=delivery.job_id,
+        batch_id=delivery.batch_id,
     )

@@ -29,6 +29,7 @@ from app.db.engine import Engine, make_engine
 from app.domain.delivery import DeliveryStatus
 from app.domain.draining import GOODBYE_S
 from app.domain.egress import EgressPolicy
+from app.domain.ids import format_id
 from app.domain.sealing import CannotOpen, Keyring
 from app.domain.signature import new_secret
 from app.domain.stages import DeliveryBell, WorkerIdentity
@@ -54,6 +55,9 @@ QUIET_S = 1.0
 GATHER_S = 0.1
 GATHER = 64
 """While any is under way, tries that ended wait this long, for so many, to be written together."""
+
+MOST_IN_A_LINE = 20
+"""Tries in a line of the log."""
 
 SETTLE_RETRY_S = 0.5
 
@@ -382,7 +386,9 @@ class Sender(Presence):
         for tried in tries:
             if tried.status is DeliveryStatus.FAILED and tried.id in settled.ids:
                 metrics.WEBHOOK_GIVEN_UP.inc()
-        log.info("webhook.tries", tries=len(tries), stale=len(tries) - len(settled.ids))
+        for first in range(0, len(tries), MOST_IN_A_LINE):
+            written = [one for one in tries[first : first + MOST_IN_A_LINE] if one.id in settled.ids]
+            log.info("webhook.tries", tries=[_told(tried) for tried in written])
         for endpoint_id, reason in settled.disable:
             if endpoints.disable(self.engine, endpoint_id, reason, webhook_view.endpoint, now):
                 log.warning("webhook.endpoint_disabled", endpoint=str(endpoint_id), reason=reason)
@@ -441,3 +447,14 @@ class Sender(Presence):
 
 def _wall_clock() -> datetime:
     return datetime.now(UTC)
+
+
+def _told(tried: SettledTry) -> dict[str, Any]:
+    return {
+        "delivery": format_id("dlv", tried.id),
+        "job": format_id("job", tried.job_id) if tried.job_id else None,
+        "batch": format_id("batch", tried.batch_id) if tried.batch_id else None,
+        "status": tried.status.value,
+        "error": tried.error,
+        "code": tried.status_code,
+    }

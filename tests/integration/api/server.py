@@ -43,8 +43,8 @@ def environment(settings: Settings, **extra: str) -> dict[str, str]:
 
 
 @contextmanager
-def serve(settings: Settings, folder: Path, **extra: str) -> Iterator[Server]:
-    """A server with these settings, ready to answer; stopped at the end."""
+def serve(settings: Settings, folder: Path, *, root: Path | None = None, **extra: str) -> Iterator[Server]:
+    """A server with these settings, ready to answer; stopped at the end. `root`: of its certificate."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     log = folder / "api.log"
@@ -55,9 +55,10 @@ def serve(settings: Settings, folder: Path, **extra: str) -> Iterator[Server]:
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    url = f"http://127.0.0.1:{port}"
+    url = f"{'https' if root else 'http'}://127.0.0.1:{port}"
+    verify = str(root) if root else True
     try:
-        wait_until(lambda: requests.get(f"{url}/livez", timeout=5).ok, 30, "the API server")
+        wait_until(lambda: requests.get(f"{url}/livez", timeout=5, verify=verify).ok, 30, "the API server")
         yield Server(url, process, log)
     finally:
         process.terminate()

@@ -2,6 +2,7 @@
 
 import base64
 import socket
+import threading
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import psycopg
 import pytest
 import redis
-from sqlalchemy import event
 
 from app.broker import wakeups as wakeups_module
 from app.broker.channels import WAKE_CHANNEL, encode_ids
@@ -158,14 +159,18 @@ def test_base64_is_little_endian_float32(embeddings: Embeddings) -> None:
 
 
 @pytest.mark.usefixtures("patient")
-def test_many_texts_are_one_statement_one_bell_and_a_read_a_wake_up(embeddings: Embeddings) -> None:
+def test_many_texts_are_one_statement_one_bell_and_a_read_a_wake_up(
+    embeddings: Embeddings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     statements: list[str] = []
-    engine = embeddings.parts.engine
+    execute, ours = psycopg.Cursor.execute, threading.current_thread()
 
-    @event.listens_for(engine, "before_cursor_execute")
-    def note(_c: Any, _k: Any, statement: str, *_: Any) -> None:
-        statements.append(statement)
+    def note(cursor: Any, statement: Any, *arguments: Any, **options: Any) -> Any:
+        if threading.current_thread() is not ours:
+            statements.append(str(statement))
+        return execute(cursor, statement, *arguments, **options)
 
+    monkeypatch.setattr(psycopg.Cursor, "execute", note)
     held = embeddings.ask([f"text {number}" for number in range(2048)])
     wait_until(lambda: embeddings.parts.wakeups.hearing, 10, "the listener")
     assert embeddings.parts.ringer.waiting("cpu.interactive") == 1

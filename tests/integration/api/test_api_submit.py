@@ -28,9 +28,11 @@ def test_the_answer_is_202_with_location_and_the_job(api: Api) -> None:
     assert lifetime == timedelta(days=1)
 
 
-def test_the_answer_is_what_get_gives(api: Api) -> None:
+def test_the_answer_is_what_get_gives_and_get_tells_the_place_in_the_queue(api: Api) -> None:
     job = api.submit({"text": "hi", "n": [1, 2.5, None]}, metadata={"k": "v"}, use_case="search")
-    assert api.get(f"/v1/jobs/{job['id']}").json == job
+    later = api.submit({})
+    assert api.get(f"/v1/jobs/{job['id']}").json == {**job, "queue_position": 1}
+    assert api.get(f"/v1/jobs/{later['id']}").json == {**later, "queue_position": 2}
 
 
 def test_every_option_is_written(api: Api) -> None:

@@ -1,0 +1,118 @@
+"""Fair shares of the interactive lane: a tenant's next job stands behind as many as the tenant has waiting.
+
+Start-time fair queueing: a job's rank is a virtual time, and the queue goes by rank. The first job of a
+tenant who has none waiting stands at the queue's head; each further one a step behind the one before, and a
+step is the shorter the larger the tenant's weight. So those who wait take turns by weight, whoever came with
+more. Source: P. Goyal, H. Vin, H. Cheng, "Start-time Fair Queueing", SIGCOMM 1996.
+
+With nothing waiting, the head is the time of day. A step is shorter than any queue takes for a job, so
+virtual time is never ahead of it once a queue is empty: nobody saves up, nobody pays for what is done.
+
+How many a tenant has waiting is counted in Postgres every moment while any do, beside the requests, and what
+this process accepted since is added. So accept needs no row that all of a tenant's requests would queue for.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from app.db.accept import Accepted
+from app.domain.lanes import Lane
+from app.domain.stages import QueuedJob, Turn
+from app.errors import Unavailable
+
+STEP_US = 100
+"""Between two jobs of a tenant of weight 1. So a queue may do 10,000 jobs a second."""
+COUNT_EVERY_S = 0.02
+_AT_MOST = 1 / 20
+"""The share of time that counting may take, where there is much to count."""
+
+
+@dataclass
+class _Queue:
+    """What is known of one version's interactive queue."""
+
+    waiting: Mapping[int, int] = field(default_factory=dict)
+    """By tenant, at the last count."""
+    since: Counter[int] = field(default_factory=Counter)
+    """By tenant, accepted here since that count began."""
+    last: dict[int, int] = field(default_factory=dict)
+    """The highest rank that was given here, by tenant."""
+    head: int = 0
+    counted: Counter[int] | None = None
+    """Accepted since the count that is under way began."""
+    due_at: float = 0.0
+
+
+def _beside(call: Callable[[], None]) -> None:
+    threading.Thread(target=call, daemon=True).start()
+
+
+class Shares:
+    """Gives jobs their turns. One per process; safe to share among threads."""
+
+    def __init__(
+        self,
+        count: Callable[[int], Mapping[int, int]],
+        clock: Callable[[], float],
+        beside: Callable[[Callable[[], None]], None] = _beside,
+    ) -> None:
+        """`count` tells how many interactive jobs of a version wait, by tenant; `beside` calls it."""
+        self._count = count
+        self._clock = clock
+        self._beside = beside
+        self._lock = threading.Lock()
+        self._queues: dict[int, _Queue] = {}
+
+    def turns(self, jobs: Sequence[QueuedJob]) -> list[Turn]:
+        """The turn of each of these, which are about to be written in this order."""
+        with self._lock:
+            return [self._turn(job) for job in jobs]
+
+    def placed(self, jobs: Sequence[QueuedJob], written: Mapping[UUID, Accepted]) -> None:
+        """These were written; what is absent was not."""
+        due = set()
+        with self._lock:
+            for job in jobs:
+                accepted = written.get(job.id)
+                if accepted is None or job.lane is not Lane.INTERACTIVE:
+                    continue
+                queue = self._queues[job.version_id]
+                queue.head = max(queue.head, accepted.head)
+                queue.last[job.tenant_id] = max(queue.last.get(job.tenant_id, 0), accepted.rank)
+                if accepted.alone:
+                    queue.waiting = {}
+                    queue.since.clear()
+                    queue.last = {job.tenant_id: accepted.rank}
+                elif queue.counted is None and self._clock() >= queue.due_at:
+                    queue.counted = Counter()
+                    due.add(job.version_id)
+        for version_id in due:
+            self._beside(lambda version_id=version_id: self._recount(version_id))  # type: ignore[misc]
+
+    def _turn(self, job: QueuedJob) -> Turn:
+        if job.lane is not Lane.INTERACTIVE:
+            return Turn()
+        queue, tenant = self._queues.setdefault(job.version_id, _Queue()), job.tenant_id
+        ahead = queue.waiting.get(tenant, 0) + queue.since[tenant]
+        for accepted in (queue.since, queue.counted):
+            if accepted is not None:
+                accepted[tenant] += 1
+        return Turn(STEP_US * ahead // job.weight, queue.last.get(tenant, 0), queue.head)
+
+    def _recount(self, version_id: int) -> None:
+        began, waiting = self._clock(), None
+        try:
+            waiting = self._count(version_id)
+        except Unavailable:
+            pass  # what was known before is still about right
+        finally:
+            with self._lock:
+                queue = self._queues[version_id]
+                if waiting is not None and queue.counted is not None:
+                    queue.waiting, queue.since = waiting, queue.counted
+                queue.counted = None
+                now = self._clock()
+                queue.due_at = now + max(COUNT_EVERY_S, (now - began) / _AT_MOST)

@@ -1,0 +1,22 @@
+"""A child knows whether several tenants' jobs came to it lately."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from workers.company import LATELY_S, Company
+
+
+def of(*tenants: int) -> Any:
+    return [SimpleNamespace(tenant_id=tenant) for tenant in tenants]
+
+
+def test_several_tenants_are_company_for_a_while() -> None:
+    now = [0.0]
+    company = Company(lambda: now[0])
+    company.note(of(1, 1))
+    assert not company.several
+    company.note(of(2))
+    assert company.several
+    now[0] = LATELY_S
+    company.note(of(2))
+    assert not company.several
