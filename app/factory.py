@@ -17,6 +17,7 @@ from app.api import (
     jobs,
     models,
     problems,
+    tenants,
     webhook_deliveries,
     webhook_secrets,
     webhooks,
@@ -54,6 +55,7 @@ BLUEPRINTS = (
     embeddings.blueprint,
     models.blueprint,
     workers.blueprint,
+    tenants.blueprint,
     health.blueprint,
     docs.blueprint,
 )

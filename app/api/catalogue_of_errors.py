@@ -46,6 +46,8 @@ _CODES = (
     ErrorCode("not_found", 404, "Not found", "Nothing is served at this path."),
     ErrorCode("job_not_found", 404, "No such job", "There is no job with this id, or it is not yours."),
     ErrorCode("worker_not_found", 404, "No such worker", "There is no worker process with this id."),
+    ErrorCode("tenant_not_found", 404, "No such tenant", "There is no tenant of this name."),
+    ErrorCode("key_not_found", 404, "No such key", "There is no API key with this id, or it is not live."),
     ErrorCode("model_not_found", 404, "No such model", "No model is registered by this name and version."),
     ErrorCode(
         "endpoint_not_found",
@@ -85,6 +87,7 @@ _CODES = (
         "Every job of the batch succeeded, or it never had one: there is nothing to run again.",
     ),
     ErrorCode("version_gone", 409, "Version gone", "The job's model version is no longer registered."),
+    ErrorCode("tenant_exists", 409, "Tenant exists", "There is a tenant of this name already."),
     ErrorCode(
         "too_many_endpoints",
         409,

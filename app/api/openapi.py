@@ -20,7 +20,7 @@ _ABOUT = """Submit a job, get its id at once; then poll, wait, follow its events
 
 Every error is `application/problem+json`; its `code` is stable ([all codes](/docs/errors)).
 Every answer has `X-Request-Id`."""
-_TAGS = ("jobs", "batches", "files", "webhooks", "embeddings", "models", "workers", "operations")
+_TAGS = ("jobs", "batches", "files", "webhooks", "embeddings", "models", "workers", "tenants", "operations")
 _REF = "#/components/schemas/{model}"
 
 

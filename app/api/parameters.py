@@ -73,7 +73,7 @@ MADE_HEADERS = ("Location", "Idempotent-Replayed")
 ENDED_HEADERS = ("Location", "Preference-Applied", "Idempotent-Replayed")
 
 _MOMENT = {"type": "string", "format": "date-time"}
-_LIMIT = Parameter(
+LIMIT = Parameter(
     "limit",
     "query",
     "The size of a page.",
@@ -106,7 +106,7 @@ def _one_of(name: str, choices: type[StrEnum]) -> Parameter:
 
 
 LIST_JOBS = (
-    _LIMIT,
+    LIMIT,
     _after(JOB_ID),
     _one_of("status", JobStatus),
     Parameter(
@@ -117,7 +117,7 @@ LIST_JOBS = (
     _METADATA,
 )
 LIST_BATCHES = (
-    _LIMIT,
+    LIMIT,
     _after(BATCH_ID),
     _one_of("status", BatchStatus),
     *_made_when("batches"),
@@ -139,9 +139,9 @@ LIST_FILES = (
     ),
     _one_of("purpose", Purpose),
 )
-LIST_ENDPOINTS = (_LIMIT, _after(ENDPOINT_ID))
+LIST_ENDPOINTS = (LIMIT, _after(ENDPOINT_ID))
 LIST_DELIVERIES = (
-    _LIMIT,
+    LIMIT,
     _after(DELIVERY_ID),
     _one_of("status", DeliveryStatus),
     Parameter("endpoint_id", "query", "Only those for this endpoint.", ENDPOINT_ID.schema),

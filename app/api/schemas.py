@@ -280,6 +280,85 @@ class WorkerList(_Shape):
     data: list[Worker]
 
 
+class Tenant(_Shape):
+    """Who shares the system. A limit that is null is the server's default; 0 is no limit."""
+
+    id: str = Field(description="Its name.")
+    object: Literal["tenant"]
+    weight: int
+    requests_per_minute: int | None
+    key_requests_per_minute: int | None
+    queued_jobs: int | None
+    in_flight_jobs: int | None
+    stored_bytes: int | None
+    disabled_at: datetime | None = Field(description="Since when none of its keys works.")
+    created_at: datetime
+
+
+class TenantList(_Shape):
+    """A page of tenants, newest first. The next one begins `after` the last id."""
+
+    object: Literal["list"]
+    data: list[Tenant]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class ApiKey(_Shape):
+    """A tenant's key, without its secret."""
+
+    id: str = Field(description="The middle part of `hr_<keyid>_<secret>`.")
+    object: Literal["api_key"]
+    tenant: str
+    name: str
+    scopes: list[str]
+    live: bool = Field(description="Neither revoked nor expired, and its tenant is not disabled.")
+    requests_per_minute: int | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None = Field(description="To the minute or so.")
+
+
+class ApiKeyWithSecret(ApiKey):
+    """A new key, whole, which is shown this once."""
+
+    key: str = Field(pattern=r"^hr_[A-Za-z0-9]+_[A-Za-z0-9]+$")
+
+
+class ApiKeyList(_Shape):
+    """A page of a tenant's keys, newest first. The next one begins `after` the last id."""
+
+    object: Literal["list"]
+    data: list[ApiKey]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class AuditLine(_Shape):
+    """What an operator did."""
+
+    id: str
+    object: Literal["audit_line"]
+    at: datetime
+    actor: str = Field(description="`key:ID`, or `cli:ACCOUNT@MACHINE`.")
+    action: str
+    subject: str
+    details: dict[str, Any]
+
+
+class AuditList(_Shape):
+    """A page of the audit log, newest first. The next one begins `after` the last id."""
+
+    object: Literal["list"]
+    data: list[AuditLine]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
 class Embedding(_Shape):
     """One text's vector."""
 

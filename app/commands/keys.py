@@ -6,11 +6,10 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from app.commands.common import actor, as_json, operator_command, show
-from app.db import audit
 from app.db import keys as sql
 from app.db.engine import make_engine
 from app.errors import NotFound
-from app.intake.keys import SCOPES, issue_key
+from app.intake.keys import SCOPES, issue_key, rotate_key
 from app.settings import Settings
 
 # Whoever has `admin` sees and drains everybody's workers: it is given by name only.
@@ -53,9 +52,9 @@ def create(
         scopes=scopes or _USUAL,
         expires_at=datetime.now(UTC) + timedelta(days=expires_days) if expires_days else None,
         requests_per_minute=requests_per_minute,
+        actor=actor(),
     )
     key_id = key.split("_")[1]
-    audit.note(engine, actor(), "keys.create", key_id, tenant=tenant, scopes=list(scopes or _USUAL))
     if as_json:
         click.echo(json.dumps({"key": key, "id": key_id, "tenant": tenant}))
     else:
@@ -88,11 +87,21 @@ def list_keys(settings: Settings, as_json: bool) -> None:
 
 @keys.command()
 @click.argument("key_id")
+@click.option("--grace-s", default=86_400, show_default=True, type=click.IntRange(0, 604_800))
+@operator_command
+def rotate(settings: Settings, key_id: str, grace_s: int) -> None:
+    """Make a key that may do what this one may, and print it; this one ends after the grace period."""
+    pepper = settings.secret_key.get_secret_value()
+    click.echo(rotate_key(make_engine(settings.database_url), pepper, key_id, grace_s, actor=actor()))
+    click.echo("Keep it: only its hash is stored.", err=True)
+
+
+@keys.command()
+@click.argument("key_id")
 @operator_command
 def revoke(settings: Settings, key_id: str) -> None:
     """Revoke a key by its id (the middle part of hr_ID_SECRET). API processes notice within seconds."""
     engine = make_engine(settings.database_url)
-    if not sql.revoke(engine, key_id):
+    if not sql.revoke(engine, key_id, actor=actor()):
         raise NotFound("key_not_found", f"there is no live key with the id {key_id}")
-    audit.note(engine, actor(), "keys.revoke", key_id)
     click.echo(f"revoked {key_id}")

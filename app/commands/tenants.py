@@ -5,7 +5,6 @@ from typing import Any
 import click
 
 from app.commands.common import actor, as_json, operator_command, show
-from app.db import audit
 from app.db import tenants as sql
 from app.db.engine import make_engine
 from app.errors import Conflict, NotFound
@@ -46,9 +45,8 @@ def tenants() -> None:
 def create(settings: Settings, name: str) -> None:
     """Make a tenant with the default limits. It needs a key next: `headracectl keys create`."""
     engine = make_engine(settings.database_url)
-    if sql.create(engine, name) is None:
+    if sql.create(engine, name, actor=actor()) is None:
         raise Conflict("tenant_exists", f"there is a tenant {name} already")
-    audit.note(engine, actor(), "tenants.create", name)
     click.echo(f"made {name}")
 
 
@@ -65,16 +63,22 @@ def list_tenants(settings: Settings, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--weight", type=click.IntRange(1, 1000), help="Its share of the workers, against others'.")
 @click.option("--limit", "limits", type=_Limit(), multiple=True, help=f"Repeatable: {', '.join(sql.LIMITS)}.")
+@click.option("--disabled/--enabled", default=None, help="Disabled, none of its keys works.")
 @operator_command
 def set_values(
-    settings: Settings, name: str, weight: int | None, limits: tuple[tuple[str, int | None], ...]
+    settings: Settings,
+    name: str,
+    weight: int | None,
+    limits: tuple[tuple[str, int | None], ...],
+    disabled: bool | None,
 ) -> None:
     """Change what is given, as in `--weight 3 --limit queued_jobs=5000`. Processes see it within seconds."""
-    values = dict(limits) | ({"weight": weight} if weight else {})
+    values: dict[str, int | bool | None] = dict(limits) | ({"weight": weight} if weight else {})
+    if disabled is not None:
+        values["disabled"] = disabled
     if not values:
-        raise click.UsageError("say what to change: --weight, or --limit")
+        raise click.UsageError("say what to change: --weight, --limit or --disabled")
     engine = make_engine(settings.database_url)
-    if sql.change(engine, name, values) is None:
+    if sql.change(engine, name, values, actor=actor()) is None:
         raise NotFound("tenant_not_found", f"there is no tenant {name}")
-    audit.note(engine, actor(), "tenants.set", name, **values)
     click.echo(f"changed {name}")

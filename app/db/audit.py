@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from app.db.engine import connect
 
@@ -17,7 +17,8 @@ _NOTE = text(
 _LIST = text(
     """
     SELECT id, at, actor, action, subject, details FROM audit_log
-     WHERE CAST(:action AS text) IS NULL OR starts_with(action, :action)
+     WHERE (CAST(:action AS text) IS NULL OR starts_with(action, :action))
+       AND (CAST(:before AS bigint) IS NULL OR id < :before)
      ORDER BY id DESC LIMIT :limit
     """
 )
@@ -26,14 +27,25 @@ _LIST = text(
 def note(engine: Engine, actor: str, action: str, subject: str, **details: Any) -> None:
     """Add a line. `actor` is `key:ID` or `cli:USER@HOST`; details hold no secret."""
     with connect(engine) as connection:
-        connection.execute(
-            _NOTE,
-            {"actor": actor, "action": action, "subject": subject, "details": orjson.dumps(details).decode()},
-        )
+        write(connection, actor, action, subject, **details)
 
 
-def latest(engine: Engine, limit: int, action: str | None = None) -> Sequence[dict[str, Any]]:
-    """The newest lines, newest first; only actions that begin with `action`, if it is given."""
+def write(connection: Connection, actor: str, action: str, subject: str, **details: Any) -> None:
+    """As `note`, in the transaction of what it tells of: there is a line if and only if it was done."""
+    connection.execute(
+        _NOTE,
+        {"actor": actor, "action": action, "subject": subject, "details": orjson.dumps(details).decode()},
+    )
+
+
+def latest(
+    engine: Engine, limit: int, action: str | None = None, before: int | None = None
+) -> Sequence[dict[str, Any]]:
+    """The newest lines, newest first; only actions that begin with `action`, if it is given.
+    `before`: only lines with a smaller id.
+    """
     with connect(engine) as connection:
-        rows = connection.execute(_LIST, {"limit": limit, "action": action}).mappings().all()
+        rows = (
+            connection.execute(_LIST, {"limit": limit, "action": action, "before": before}).mappings().all()
+        )
     return [dict(row) for row in rows]

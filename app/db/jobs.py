@@ -50,10 +50,16 @@ _ATTEMPTS = """(SELECT json_agg(json_build_object(
 _WANTED = """FROM (
         SELECT asked.* FROM unnest(CAST(:ids AS uuid[])) AS wanted (id)
          CROSS JOIN LATERAL (SELECT * FROM jobs WHERE id = wanted.id OFFSET 0) asked) j"""
+# Whoever asks names the tenant of each job, so that many tenants' requests can share the statement.
+_OWNED = """FROM (
+        SELECT asked.*
+          FROM unnest(CAST(:tenant_ids AS integer[]), CAST(:ids AS uuid[])) AS wanted (tenant_id, id)
+         CROSS JOIN LATERAL (
+            SELECT * FROM jobs WHERE id = wanted.id AND tenant_id = wanted.tenant_id OFFSET 0) asked) j"""
 _GET = text(
     f"""
     SELECT {_COLUMNS}, j.input, {_OUTPUT} AS output, {_ATTEMPTS}
-    {_FROM.replace("FROM jobs j", _WANTED)}
+    {_FROM.replace("FROM jobs j", _OWNED)}
     """
 )
 # A job's input and output are read only as far as a webhook has room for them.
@@ -70,6 +76,9 @@ _FOR_WEBHOOKS = text(
     """
 )
 _LIST_HEAD = f"SELECT {_COLUMNS}, j.input, {_OUTPUT} AS output, NULL AS attempts {_FROM}"
+
+OwnedJob = tuple[int, UUID]
+"""A tenant's id and the id of a job, which is the tenant's or is not there."""
 
 # Where a status filter can start from a narrow table instead of walking a tenant's whole history.
 _IN_PLACE = {
@@ -99,13 +108,13 @@ def get(engine: Engine, tenant_id: int, job_id: UUID) -> Any | None:
 
     `output` is JSON text.
     """
-    row = get_many(engine, [job_id]).get(job_id)
-    return row if row is not None and row.tenant_id == tenant_id else None
+    return get_many(engine, [(tenant_id, job_id)]).get((tenant_id, job_id))
 
 
-def get_many(engine: Engine, job_ids: Collection[UUID]) -> dict[UUID, Any]:
-    """Rows as `get` gives them, of any tenant, by id. What is no job is not among them."""
-    return {row.id: row for row in rows(engine, _GET, {"ids": list(job_ids)})}
+def get_many(engine: Engine, wanted: Collection[OwnedJob]) -> dict[OwnedJob, Any]:
+    """Rows as `get` gives them. What is no job, or another tenant's, is not among them."""
+    parameters = {"tenant_ids": [tenant for tenant, _ in wanted], "ids": [job for _, job in wanted]}
+    return {(row.tenant_id, row.id): row for row in rows(engine, _GET, parameters)}
 
 
 def for_webhooks(engine: Engine, job_ids: Sequence[UUID], most_bytes: int) -> dict[UUID, Any]:

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
-from app.db.engine import connect
+from app.db import audit
+from app.db.engine import connect, transaction
 from app.domain.limits import TenantLimits
 
 _TENANT = text(
@@ -30,7 +31,8 @@ _FIND = text(
            k.created_at, k.expires_at, k.revoked_at, k.last_used_at, k.requests_per_minute,
            t.requests_per_minute AS tenant_requests, t.key_requests_per_minute, t.queued_jobs,
            t.in_flight_jobs, t.stored_bytes, t.weight,
-           k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) AS live
+           k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
+               AND t.disabled_at IS NULL AS live
       FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
      WHERE k.id = :id
     """
@@ -41,9 +43,38 @@ _LIST = text(
            k.created_at, k.expires_at, k.revoked_at, k.last_used_at, k.requests_per_minute,
            t.requests_per_minute AS tenant_requests, t.key_requests_per_minute, t.queued_jobs,
            t.in_flight_jobs, t.stored_bytes, t.weight,
-           k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) AS live
+           k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
+               AND t.disabled_at IS NULL AS live
       FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
-     ORDER BY k.created_at DESC
+     WHERE CAST(:tenant_id AS integer) IS NULL OR k.tenant_id = :tenant_id
+     ORDER BY k.created_at DESC, k.id DESC
+    """
+)
+_PAGE = text(
+    str(_LIST)
+    .replace(
+        "ORDER BY",
+        """AND (CAST(:after AS text) IS NULL
+             OR (k.created_at, k.id) < (SELECT created_at, id FROM api_keys WHERE id = :after))
+     ORDER BY""",
+    )
+    .replace("WHERE CAST(:tenant_id AS integer) IS NULL OR", "WHERE")
+    + " LIMIT :limit"
+)
+# The old one lives on beside the new one, but no longer than it would have anyway.
+_ROTATE = text(
+    """
+    WITH old AS (
+        UPDATE api_keys k
+           SET expires_at = least(k.expires_at, now() + make_interval(secs => :grace_s))
+          FROM tenants t
+         WHERE k.id = :id AND t.id = k.tenant_id AND t.disabled_at IS NULL
+           AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
+        RETURNING k.tenant_id, k.name, k.scopes, k.requests_per_minute
+    )
+    INSERT INTO api_keys (id, tenant_id, name, secret_hash, scopes, requests_per_minute)
+    SELECT :new_id, tenant_id, name, :secret_hash, scopes, requests_per_minute FROM old
+    RETURNING id
     """
 )
 _REVOKE = text("UPDATE api_keys SET revoked_at = now() WHERE id = :id AND revoked_at IS NULL RETURNING id")
@@ -94,9 +125,10 @@ def insert(
     scopes: list[str],
     expires_at: datetime | None,
     requests_per_minute: int | None = None,
+    actor: str,
 ) -> None:
-    """Store a new key."""
-    with connect(engine) as connection:
+    """Store a new key, and the line that tells who made it."""
+    with transaction(engine) as connection:
         connection.execute(
             _INSERT,
             {
@@ -108,6 +140,9 @@ def insert(
                 "expires_at": expires_at,
                 "requests_per_minute": requests_per_minute,
             },
+        )
+        audit.write(
+            connection, actor, "keys.create", key_id, tenant=_name(connection, tenant_id), scopes=scopes
         )
 
 
@@ -121,19 +156,44 @@ def find(engine: Engine, key_id: str) -> KeyRow | None:
 def list_all(engine: Engine) -> list[KeyRow]:
     """Every key, newest first."""
     with connect(engine) as connection:
-        return [_row(row) for row in connection.execute(_LIST)]
+        return [_row(row) for row in connection.execute(_LIST, {"tenant_id": None})]
 
 
-def revoke(engine: Engine, key_id: str) -> bool:
-    """Revoke now. False if there is no such live key."""
+def list_page(engine: Engine, tenant_id: int, limit: int, after: str | None) -> list[KeyRow]:
+    """A tenant's keys, newest first, made before the key `after`; one more than `limit` if there are more."""
+    asked = {"tenant_id": tenant_id, "after": after, "limit": limit + 1}
     with connect(engine) as connection:
-        return connection.execute(_REVOKE, {"id": key_id}).one_or_none() is not None
+        return [_row(row) for row in connection.execute(_PAGE, asked)]
+
+
+def rotate(engine: Engine, key_id: str, *, new_id: str, secret_hash: bytes, grace_s: int, actor: str) -> bool:
+    """Store a new key like the live one `key_id`, which ends in `grace_s`. False if there is none."""
+    asked = {"id": key_id, "new_id": new_id, "secret_hash": secret_hash, "grace_s": grace_s}
+    with transaction(engine) as connection:
+        made = connection.execute(_ROTATE, asked).one_or_none() is not None
+        if made:
+            audit.write(connection, actor, "keys.rotate", key_id, new=new_id, grace_s=grace_s)
+    return made
+
+
+def revoke(engine: Engine, key_id: str, *, actor: str) -> bool:
+    """Revoke now. False if there is no such key, or it is revoked already."""
+    with transaction(engine) as connection:
+        done = connection.execute(_REVOKE, {"id": key_id}).one_or_none() is not None
+        if done:
+            audit.write(connection, actor, "keys.revoke", key_id)
+    return done
 
 
 def note_use(engine: Engine, key_id: str) -> None:
     """It is used now; written at most once a minute, whoever says so."""
     with connect(engine) as connection:
         connection.execute(_NOTE_USE, {"id": key_id})
+
+
+def _name(connection: Connection, tenant_id: int) -> str:
+    found = connection.execute(text("SELECT name FROM tenants WHERE id = :id"), {"id": tenant_id})
+    return str(found.scalar_one())
 
 
 def _row(row: Any) -> KeyRow:

@@ -82,6 +82,8 @@ tenants = Table(
     Column("queued_jobs", BigInteger),
     Column("in_flight_jobs", BigInteger),
     Column("stored_bytes", BigInteger),
+    # Since when none of its keys works.
+    _moment("disabled_at", null=True),
     CheckConstraint("weight BETWEEN 1 AND 1000", name="weight"),
 )
 

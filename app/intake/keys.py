@@ -7,7 +7,7 @@ from datetime import datetime
 
 from app.db import keys
 from app.db.engine import Engine
-from app.errors import Invalid
+from app.errors import Invalid, NotFound
 
 SCOPES = (
     "jobs:read",
@@ -48,6 +48,7 @@ def issue_key(
     scopes: tuple[str, ...] = SCOPES,
     expires_at: datetime | None = None,
     requests_per_minute: int | None = None,
+    actor: str,
 ) -> str:
     """Store a new key and return it: the only time it is seen. Raises `Invalid` for an unknown scope."""
     unknown = sorted(set(scopes) - set(SCOPES))
@@ -63,8 +64,18 @@ def issue_key(
         scopes=list(scopes),
         expires_at=expires_at,
         requests_per_minute=requests_per_minute,
+        actor=actor,
     )
     return f"hr_{key_id}_{secret}"
+
+
+def rotate_key(engine: Engine, pepper: str, key_id: str, grace_s: int, *, actor: str) -> str:
+    """A new key that may do what `key_id` may, which ends in `grace_s` seconds. Raises `NotFound`."""
+    new_id, secret = _random(12), _random(40)
+    hashed = hash_secret(pepper, secret)
+    if not keys.rotate(engine, key_id, new_id=new_id, secret_hash=hashed, grace_s=grace_s, actor=actor):
+        raise NotFound("key_not_found", "there is no live key with this id")
+    return f"hr_{new_id}_{secret}"
 
 
 def verify(engine: Engine, pepper: str, text: str) -> keys.KeyRow | None:

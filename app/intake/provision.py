@@ -15,6 +15,6 @@ def ensure_tenant_and_key(settings: Settings, *, tenant: str = "default", key: s
         row = verify(engine, pepper, key) if key else None
         if key and row and row.tenant_id == tenant_id and set(row.scopes) == set(SCOPES):
             return key
-        return issue_key(engine, pepper, tenant_id, name="headracectl up")
+        return issue_key(engine, pepper, tenant_id, name="headracectl up", actor="headracectl up")
     finally:
         engine.dispose()

@@ -1,13 +1,13 @@
 """plain inputs and outputs: large ones are stored as they are, not compressed
 
 Revision ID: 0011
-Revises: 0008
+Revises: 0010
 """
 
 from alembic import op
 
 revision = "0011"
-down_revision = "0008"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 

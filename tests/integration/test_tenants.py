@@ -35,7 +35,7 @@ def headracectl(database_url: str, tmp_path: Path) -> Any:
 
 def test_weights_share_the_batch_lane(bulk: Bulk) -> None:
     """1 to 3, within a tenth, at every moment while both have work."""
-    tenants.change(bulk.queue.engine, "default", {"weight": 3})
+    tenants.change(bulk.queue.engine, "default", {"weight": 3}, actor="test")
     other = keys.ensure_tenant(bulk.queue.engine, "other")
     bulk.create_for_other_tenant([line(n) for n in range(400)])
     bulk.create([line(n) for n in range(400)])
@@ -139,6 +139,7 @@ def test_the_use_of_a_key_is_noted_once_a_minute(queue: Queue) -> None:
         secret_hash=b"",
         scopes=[],
         expires_at=None,
+        actor="test",
     )
     keys.note_use(queue.engine, "k")
     found = keys.find(queue.engine, "k")

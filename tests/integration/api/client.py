@@ -37,7 +37,7 @@ class Api:
         """The same application with another key."""
         pepper = self.settings.secret_key.get_secret_value()
         tenant_id = self.queue.tenant_id if tenant_id is None else tenant_id
-        key = issue_key(self.queue.engine, pepper, tenant_id, scopes=scopes, **options)
+        key = issue_key(self.queue.engine, pepper, tenant_id, scopes=scopes, actor="test", **options)
         return Api(self.app, self.queue, self.settings, key)
 
     def with_client(self) -> "Api":

@@ -83,7 +83,7 @@ def open_api(database_url: str, redis_url: str, storage: Path | None = None, **o
     models.register(queue.engine, strict_spec())
     pepper = settings.secret_key.get_secret_value()
     app = create_app(settings, **options)
-    yield Api(app, queue, settings, issue_key(queue.engine, pepper, queue.tenant_id))
+    yield Api(app, queue, settings, issue_key(queue.engine, pepper, queue.tenant_id, actor="test"))
     parts = app.extensions["headrace"]
     parts.wakeups.close()
     parts.engine.dispose()

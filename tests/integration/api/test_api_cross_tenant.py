@@ -11,8 +11,8 @@ from tests.integration.api.client import Api
 
 # Named by what stands in the path. A new operation with a new name has to say here what a foreign one is.
 OWNED = ("job_id", "batch_id", "file_id", "endpoint_id", "delivery_id")
-SHARED = ("model", "worker_id")
-"""Models are everybody's; workers are nobody's, and need `admin`."""
+SHARED = ("model", "worker_id", "tenant", "key_id")
+"""Models are everybody's. The others are the operators', who need `admin`: see below."""
 
 
 def operations(api: Api) -> list[tuple[str, str, Any]]:

@@ -88,7 +88,7 @@ def test_a_revoked_key_works_no_longer_than_it_is_remembered(
 ) -> None:
     with open_api(database_url, redis_url, clock=clock) as api:
         assert api.get("/v1/models").status_code == 200
-        assert keys.revoke(api.queue.engine, api.key.split("_")[1])
+        assert keys.revoke(api.queue.engine, api.key.split("_")[1], actor="test")
         clock.now += api.settings.api.cache_ttl_s - 0.1
         assert api.get("/v1/models").status_code == 200
         clock.now += 0.2
