@@ -43,6 +43,7 @@ class Scenario:
 SCENARIOS: list[Scenario] = []
 
 _AFTER_KILL_S, _AFTER_REDIS_S, _AFTER_POSTGRES_S = 45, 60, 30
+_NEXT_CHILD_S = 4
 _NO_LOSS = "No job is lost or doubled, and every end is told of"
 
 
@@ -212,8 +213,8 @@ def rolled(fault: Fault) -> None:
                 60,
                 f"another {name}",
             )
+        served = set(_children(field.pids()["api"]))
         (api,) = field.kill("api", how=signal.SIGHUP)
-        served = set(_children(api))
         wait_until(lambda: not served & set(_children(api)), 60, "other processes to serve")
         promised = fault.ledger.promised()
         wait_until(lambda: fault.ledger.promised() > promised + 20, 30, "requests after all that")
@@ -451,6 +452,8 @@ POISON = ("abort", "segfault", "memory bomb", "endless loop", "holds the GIL")
 
 @scenario(
     "Inputs that abort, segfault, eat all memory, never end, or hold the GIL",
+    # Five of them, and each may end its process three times, one after the other.
+    bound_s=15 * _NEXT_CHILD_S,
     promise="They fail alone; what was beside them succeeds",
 )
 def poison(fault: Fault) -> None:
