@@ -24,11 +24,14 @@ MakeInput = Callable[[int, random.Random], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Answer:
-    """The first answer to a request: when it was asked for, how long it took, what it said (0: nothing)."""
+    """The first answer to a request: when it was asked for, how long it took, what it said (0: nothing), and
+    the code of a problem.
+    """
 
     at: float
     seconds: float
     status: int
+    code: str | None
 
 
 def quick(number: int, chance: random.Random) -> dict[str, Any]:
@@ -128,7 +131,8 @@ class Load:
         while True:
             status, answer = _post(session, f"{self._url}/v1/jobs", body, name)
             if first:
-                self.answers.append(Answer(began, time.monotonic() - began, status))
+                took = time.monotonic() - began
+                self.answers.append(Answer(began, took, status, answer.get("code")))
                 first = False
             if status in _CLEAR and not invalid:
                 expected = expected_of(value)
