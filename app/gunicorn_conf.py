@@ -81,7 +81,8 @@ def child_exit(_server: Any, worker: Any) -> None:
 
 
 def worker_exit(_server: Any, _worker: Any) -> None:
-    """In the process that ends: send the spans that are left."""
-    from app.observability import tracing
+    """In the process that ends: send the spans and reports that are left."""
+    from app.observability import bugs, tracing
 
     tracing.shutdown()
+    bugs.shutdown()

@@ -368,6 +368,15 @@ class Tracing(_Group):
     ratio: float = Field(1.0, ge=0, le=1, description="Share of jobs and of requests that are traced.")
 
 
+class Sentry(_Group):
+    """Reports of bugs: errors that are logged with an exception, without values or requests."""
+
+    dsn: SecretStr | None = Field(
+        None, description="DSN of a Sentry project that bugs are reported to. Needs the extra `sentry`."
+    )
+    environment: str = Field("production", description="What reports call this installation.")
+
+
 class Scaling(_Group):
     """The scaler, which gives pools more and fewer machines. Any number may run: an advisory lock lets one
     work at a time.
@@ -441,6 +450,7 @@ class Settings(_Group):
     media: Media = Media()
     scheduler: Scheduler = Scheduler()
     tracing: Tracing = Tracing()
+    sentry: Sentry = Sentry()
     scaling: Scaling = Scaling()
 
     @model_validator(mode="after")

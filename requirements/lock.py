@@ -29,12 +29,12 @@ class Role:
     python: str | None = None
 
 
-_WORKER = ("torch", "examples", "egress", "s3", "tracing", "flower")
+_WORKER = ("torch", "examples", "egress", "s3", "tracing", "sentry", "flower")
 ROLES = {
-    "api": Role(("api", "s3", "tracing")),
-    "sender": Role(("egress", "tracing")),
+    "api": Role(("api", "s3", "tracing", "sentry")),
+    "sender": Role(("egress", "tracing", "sentry")),
     # And the clerk, the scaler, Flower and `headracectl`.
-    "scheduler": Role(("flower", "s3", "tracing")),
+    "scheduler": Role(("flower", "s3", "tracing", "sentry")),
     # The hashes of torch's build are those of the Python that the images have.
     "worker": Role(_WORKER, ("torch==2.13.0+cpu",), python="3.11"),
     "worker-cuda": Role(_WORKER),

@@ -15,7 +15,7 @@ from celery import Celery, signals
 from app.broker.celery import make_celery
 from app.db.engine import connect, make_engine
 from app.errors import SettingsError, Unavailable
-from app.observability import exporter, logs, metrics, tracing
+from app.observability import bugs, exporter, logs, metrics, tracing
 from app.settings import Settings, load
 from workers.drainflag import DrainFlag
 from workers.heartbeat import Background
@@ -172,3 +172,4 @@ class Worker(Generic[Kind]):
         if self._member is not None:
             self._member.stop()
         tracing.shutdown()
+        bugs.shutdown()

@@ -15,6 +15,7 @@ from uuid import UUID
 import orjson
 import structlog
 
+from app.observability import bugs
 from app.settings import Settings
 
 _LOUD_LIBRARIES = (
@@ -30,12 +31,17 @@ _LOUD_LIBRARIES = (
 
 get_logger = structlog.get_logger
 
+_BUGS = frozenset({"error", "exception", "critical"})
+
 IDS_IN_A_LINE = 64
 """A line of more than 4 kB may be torn where processes share a pipe."""
 
 
 def configure(settings: Settings, stream: TextIO | None = None) -> None:
-    """Send our events and the libraries' warnings to `stream` (stdout) in one format. Once per process."""
+    """Send our events and the libraries' warnings to `stream` (stdout) in one format, and bugs to Sentry if
+    that is asked for. Once per process.
+    """
+    bugs.configure(settings)
     outlet = cast(TextIO, _Outlet(stream or sys.stdout))
     level = getattr(logging, settings.log_level.upper())
     shared: list[Any] = [
@@ -114,13 +120,15 @@ def _name(error: BaseException) -> str:
     return kind if quotes_values else f"{kind}: {str(error)[:300]}"
 
 
-def _describe_exception(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+def _describe_exception(_logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
     given = event.pop("exc_info", None)
     if isinstance(given, tuple):
         given = given[1]
     elif given and not isinstance(given, BaseException):
         given = sys.exc_info()[1]
     if isinstance(given, BaseException):
+        if method in _BUGS:
+            bugs.report(given, event)
         event |= describe(given)
     return event
 
