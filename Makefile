@@ -38,6 +38,7 @@ bench: setup ## run the benchmarks
 
 chaos: setup ## break whole systems in every way, SEEDS times each, and write what came of it into the docs
 	$(BIN)/python -m tests.chaos --seeds $(or $(SEEDS),20) && $(BIN)/python docs/generate.py
+	SPOT_LONG=1 $(BIN)/python -m pytest tests/e2e/test_spot.py
 
 docs: setup ## run the examples in the documentation
 	$(BIN)/python docs/generate.py && $(BIN)/python -m pytest tests/unit/test_docs.py tests/unit/test_compose.py
