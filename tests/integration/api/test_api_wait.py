@@ -56,7 +56,8 @@ def test_a_held_get_is_woken_by_the_settle(
     wait_until(lambda: parts_of(api).wakeups.hearing, 10, "the listener")
     worker.work()
     with redis.Redis.from_url(redis_url) as client:
-        assert client.publish(WAKE_CHANNEL, encode_ids([new_uuid(), uuid_of(job), new_uuid()])) == 1
+        # Applications of earlier tests may listen still.
+        assert client.publish(WAKE_CHANNEL, encode_ids([new_uuid(), uuid_of(job), new_uuid()])) >= 1
     answer = future.result(10)
     assert (answer.status_code, answer.json["status"]) == (200, "succeeded")
     assert answer.json["output"] == {"text": "hi"}
