@@ -3,7 +3,9 @@
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import redis
@@ -61,7 +63,7 @@ class BestEffort:
         except (redis.RedisError, OperationalError, OSError):
             if self._away_in != os.getpid():
                 self._away_in = os.getpid()
-                self._beside(self._until_back)
+                self._beside(partial(_until_back, weakref.ref(self), self._pause))
             return None
 
     def reachable(self) -> bool:
@@ -71,7 +73,16 @@ class BestEffort:
         except (redis.RedisError, OSError):
             return False
 
-    def _until_back(self) -> None:
-        while not self.reachable():
-            self._pause(PING_EVERY_S)
-        self._away_in = 0
+    def back(self) -> bool:
+        """Ask again from now on, if Redis answers."""
+        if self.reachable():
+            self._away_in = 0
+            return True
+        return False
+
+
+def _until_back(whose: "weakref.ref[BestEffort]", pause: Callable[[float], object]) -> None:
+    # Nobody waits for what nobody will ask.
+    while (owner := whose()) is not None and not owner.back():
+        del owner
+        pause(PING_EVERY_S)

@@ -37,6 +37,9 @@ def configure(settings: Settings) -> None:
         environment=settings.sentry.environment,
         release=f"headrace@{__version__}",
         default_integrations=False,
+        # Else it would patch aiohttp, and send headers of its own to webhook receivers.
+        auto_enabling_integrations=False,
+        trace_propagation_targets=[],
         include_local_variables=False,
         max_request_body_size="never",
         max_breadcrumbs=0,
@@ -61,8 +64,8 @@ def shutdown() -> None:
     """Send what is left, and stop."""
     global _sdk
     if _sdk is not None:
-        _sdk.flush(_FLUSH_S)
-        _sdk.init()
+        _sdk.get_client().close(timeout=_FLUSH_S)
+        _sdk.get_global_scope().set_client(None)
         _sdk = None
 
 

@@ -7,6 +7,7 @@ import gzip
 import socket
 import ssl
 import struct
+import threading
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
@@ -47,7 +48,8 @@ def on_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
 
 
 class Watch(list[Any]):
-    """The address of every connection that was tried, and how many sockets were made.
+    """The address of every connection that was tried, and how many sockets were made, by the thread that runs
+    the test: aiohttp connects on its loop. Threads of earlier tests may still look for their Redis.
 
     Nothing but loopback is ever connected: other addresses are noted and refused.
     """
@@ -56,15 +58,16 @@ class Watch(list[Any]):
 
     def watched(self) -> type[socket.socket]:
         """A `socket.socket` that reports here."""
-        watch = self
+        watch, ours = self, threading.get_ident()
 
         class Watched(socket.socket):
             def __init__(self, *args: Any, **kwargs: Any) -> None:
                 super().__init__(*args, **kwargs)
-                watch.made += 1
+                watch.made += threading.get_ident() == ours
 
             def connect(self, address: Any) -> None:
-                watch.append(address)
+                if threading.get_ident() == ours:
+                    watch.append(address)
                 if address[0] not in ("127.0.0.1", "::1"):
                     raise ConnectionRefusedError("not in a test")
                 super().connect(address)

@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+import sentry_sdk
 from pydantic import SecretStr
 from sqlalchemy import text
 
@@ -50,6 +51,7 @@ def reporting(envelopes: tuple[str, list[str]], database_url: str, redis_url: st
     dsn, arrived = envelopes
     settings = settings_for(database_url, redis_url, sentry=Sentry(dsn=SecretStr(dsn), environment="tests"))
     logs.configure(settings)
+    assert sentry_sdk.get_client().integrations == {}, "no library is patched"
     yield arrived
     bugs.shutdown()
     logs.configure(settings.model_copy(update={"sentry": Sentry()}))
