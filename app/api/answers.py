@@ -12,7 +12,7 @@ from app.api.prefer import wait_seconds
 from app.api.services import services
 from app.broker.wakeups import Waiter
 from app.db.accept import knows
-from app.domain.lanes import Lane
+from app.domain.lanes import Device, Lane
 from app.domain.states import TERMINAL
 from app.errors import TooMany
 from app.intake import view
@@ -61,12 +61,14 @@ def base_url() -> str:
     return services().settings.api.public_url or f"{request.scheme}://{request.host}"
 
 
-def admit(principal: Principal, lane: Lane, jobs: int, key: Once | None = None) -> None:
+def admit(
+    principal: Principal, lane: Lane, jobs: int, key: Once | None = None, device: Device | None = None
+) -> None:
     """Raise `TooMany` or `Overloaded` unless there is room for these jobs, or `key` made them before."""
     parts = services()
     try:
         parts.quotas.admit(principal, jobs)
-        parts.pressure.admit(lane)
+        parts.pressure.admit(lane, device, jobs)
     except TooMany as error:
         if key is not None and knows(parts.engine, principal.tenant_id, key):
             return
@@ -88,7 +90,7 @@ def wanted_wait() -> int | None:
 def accepted(principal: Principal, prepared: Prepared, key: Once | None, wait_s: int | None) -> Response:
     """Write the job and answer: 202 with it; after a wait, the job as it is then, and 200 if it ended."""
     parts = services()
-    admit(principal, Lane.INTERACTIVE, 1, key)
+    admit(principal, Lane.INTERACTIVE, 1, key, prepared.version.spec.device)
     if wait_s is None:
         written = parts.intake.write(prepared, key)
         if isinstance(written, Fresh):

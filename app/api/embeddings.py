@@ -52,7 +52,7 @@ def create(principal: Principal) -> Response:
     try:
         asked = embedding_request.read(read_json())
         prepared = embedder.prepare(principal, asked)
-        admit(principal, Lane.INTERACTIVE, len(prepared.jobs))
+        admit(principal, Lane.INTERACTIVE, len(prepared.jobs), device=prepared.version.spec.device)
     except RequestError as error:
         metrics.ACCEPT_REFUSED.labels(error.code).inc()
         raise

@@ -1,4 +1,4 @@
-"""The SQL of quotas: how many jobs a tenant has, and how much work there is in all."""
+"""The SQL of quotas: how many jobs a tenant has."""
 
 from dataclasses import dataclass
 
@@ -21,18 +21,6 @@ _HELD = text(
     """
 )
 
-# Results are counted by the statistics that Postgres keeps anyway, a second or so late: nothing else has to.
-_WORK = text(
-    """
-    SELECT count(*) FILTER (WHERE lane = 0) AS interactive, count(*) AS jobs,
-           coalesce(extract(epoch FROM clock_timestamp()
-                      - min(uuid_extract_timestamp(job_id)) FILTER (WHERE lane = 0)), 0) AS oldest_s,
-           (SELECT coalesce(sum(pg_stat_get_tuples_inserted(inhrelid)), 0)
-              FROM pg_inherits WHERE inhparent = CAST('job_results' AS regclass)) AS results
-      FROM job_ready
-    """
-)
-
 _WAITING = text(
     f"""
     SELECT tenant_id, count(*) AS jobs FROM job_ready
@@ -49,16 +37,6 @@ class Held:
     running: int
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What waits, in one lane and in all; for how long the oldest has; and results written ever, roughly."""
-
-    interactive: int
-    jobs: int
-    oldest_s: float
-    results: int
-
-
 def held(engine: Engine, tenant_id: int, most: int) -> Held:
     """How many jobs the tenant has; in each place no more than `most` are counted."""
     with connect(engine) as connection:
@@ -71,10 +49,3 @@ def waiting_of_tenants(engine: Engine, version_id: int) -> dict[int, int]:
     with connect(engine) as connection:
         rows = connection.execute(_WAITING, {"version_id": version_id}).all()
     return {row.tenant_id: row.jobs for row in rows}
-
-
-def work(engine: Engine) -> Work:
-    """How much work waits now."""
-    with connect(engine) as connection:
-        row = connection.execute(_WORK).one()
-    return Work(row.interactive, row.jobs, float(row.oldest_s), int(row.results))

@@ -4,18 +4,19 @@ import contextlib
 import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
-from app.db.quotas import Work
-from app.domain.lanes import Lane
-from app.errors import Overloaded
+from app.db.pressure import Work
+from app.domain.lanes import Device
+from app.domain.pressure import Load
 from app.factory import create_app
 from app.intake import pressure as pressure_module
-from app.intake.pressure import Pressure
 from tests.integration.api.client import Api, HandWorker
-from tests.integration.api.conftest import Clock
+from tests.integration.api.server import serve
 
 
 def limit(api: Api, **limits: int) -> None:
@@ -51,6 +52,27 @@ def test_two_processes_share_a_request_limit_exactly_under_32_clients(api: Api) 
         statuses = list(pool.map(ask, range(300)))
     assert statuses.count(200) == 100
     assert statuses.count(429) == 200
+
+
+def test_two_servers_share_a_request_limit_exactly_under_32_clients(api: Api, tmp_path: Path) -> None:
+    """As above, with gunicorn's processes and sockets: two servers of one process each."""
+    limit(api, requests_per_minute=100)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    headers = {"Authorization": f"Bearer {api.key}"}
+    with (
+        serve(api.settings, tmp_path / "a", HEADRACE_API_PROCESSES="1") as one,
+        serve(api.settings, tmp_path / "b", HEADRACE_API_PROCESSES="1") as other,
+        ThreadPoolExecutor(32) as pool,
+    ):
+
+        def ask(number: int) -> requests.Response:
+            return requests.get(f"{(one, other)[number % 2].url}/v1/models", headers=headers, timeout=30)
+
+        answers = list(pool.map(ask, range(300)))
+    statuses = [answer.status_code for answer in answers]
+    assert (statuses.count(200), statuses.count(429)) == (100, 200)
+    assert all("Retry-After" in answer.headers for answer in answers if answer.status_code == 429)
 
 
 def test_a_refusal_says_which_policy_and_when_to_come_back(api: Api) -> None:
@@ -142,26 +164,10 @@ def test_stored_bytes_of_a_tenant(api: Api) -> None:
     assert (refused.status_code, refused.json["code"]) == (413, "file_quota_exceeded")
 
 
-def test_batches_close_before_interactive_jobs_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, state = Clock(), [0, 0]
-    monkeypatch.setattr(pressure_module.sql, "work", lambda _: Work(state[0], state[0], 1.0, state[1]))
-    pressure = Pressure(None, 60.0, clock)  # type: ignore[arg-type]
-    for waiting, batch_open, interactive_open in ((200, True, True), (400, False, True), (700, False, False)):
-        for _ in range(20):  # 10 results a second
-            clock.now += 1
-            state[0], state[1] = waiting, state[1] + 10
-            with contextlib.suppress(Overloaded):
-                pressure.admit(Lane.BATCH)
-        for lane, is_open in ((Lane.BATCH, batch_open), (Lane.INTERACTIVE, interactive_open)):
-            with contextlib.nullcontext() if is_open else pytest.raises(Overloaded) as refusal:
-                pressure.admit(lane)
-    assert refusal.value.retry_after_s == pytest.approx(10, abs=1)
-
-
 def test_overload_is_503_with_retry_after(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api.app.extensions["headrace"].pressure, "_most_s", 5.0)
-    api.queue.execute("SELECT 1")
-    monkeypatch.setattr(pressure_module.sql, "work", lambda _: Work(1, 1, 30.0, 0))
+    load = Load(300, 0, 60.0, 0.0, on_interactive=2, on_batch=2, on_both=2)
+    monkeypatch.setattr(pressure_module.sql, "work", lambda _: Work({Device.CPU: load}, 0))
     refused = api.post("/v1/jobs", json={"model": "echo", "input": {}})
     assert (refused.status_code, refused.json["code"]) == (503, "overloaded")
     assert refused.headers["Retry-After"] == "25"
