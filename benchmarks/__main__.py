@@ -11,6 +11,7 @@ from rich.table import Table
 from benchmarks import (
     backlog,
     bulk,
+    burst,
     bystanders,
     engines,
     fairness,
@@ -38,6 +39,7 @@ SUBJECTS: dict[str, Callable[..., Measured]] = {
     "webhooks": webhooks.run,
     "bystanders": bystanders.run,
     "fairness": fairness.run,
+    "burst": burst.run,
     "bulk": bulk.run,
     "memory": memory.run,
 }
@@ -45,6 +47,7 @@ LONG: dict[str, dict[str, Any]] = {
     "single_jobs": {"seconds": 60.0},
     "queue_sql": {"long": 1_000_000, "rounds": 100},
     "preloaded": {"count": 200_000},
+    "burst": {"seconds": 60.0, "limit_s": 30.0},
     "bystanders": {"count": 600, "rounds": 24},
 }
 """What the long form of a subject is run with."""

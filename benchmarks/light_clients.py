@@ -53,16 +53,15 @@ def send(url: str, message: bytes, *, clients: int, seconds: float) -> Answers:
     address = urlsplit(url)
     with selectors.DefaultSelector() as selector:
         for _ in range(clients):
-            connection = socket.create_connection((address.hostname or "", address.port or 80))
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            selector.register(connection, selectors.EVENT_READ, _Client(connection))
+            client = _connect(address.hostname or "", address.port or 80)
+            selector.register(client.socket, selectors.EVENT_READ, client)
         answers = Answers(0.0)
         started = time.perf_counter()
         for key in list(selector.get_map().values()):
             _send(key.data, message)
         while selector.get_map():
             for key, _ in selector.select(60):
-                client: _Client = key.data
+                client = key.data
                 client.received += _read(client)
                 if not client.is_whole():
                     continue
@@ -78,6 +77,53 @@ def send(url: str, message: bytes, *, clients: int, seconds: float) -> Answers:
                     client.socket.close()
         answers.seconds = time.perf_counter() - started
         return answers
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer, and when it came: seconds since the first request was due."""
+
+    status: int
+    head: bytes
+    body: bytes
+    at: float
+
+
+def offer(url: str, message: bytes, *, rate: float, seconds: float, clients: int) -> list[Answer]:
+    """Send `message` so often a second, however the server answers, and return every answer.
+
+    A request that finds all clients waiting goes out as soon as one is free: then the rate is missed.
+    """
+    address, due = urlsplit(url), round(rate * seconds)
+    answers, sent = list[Answer](), 0
+    with selectors.DefaultSelector() as selector:
+        idle = [_connect(address.hostname or "", address.port or 80) for _ in range(clients)]
+        started = time.perf_counter()
+        while len(answers) < due:
+            now = time.perf_counter() - started
+            while idle and sent < due and sent <= now * rate:
+                client = idle.pop()
+                _send(client, message)
+                selector.register(client.socket, selectors.EVENT_READ, client)
+                sent += 1
+            patience = max(0.0, sent / rate - now) if idle and sent < due else 60.0
+            for key, _ in selector.select(patience):
+                client = key.data
+                client.received += _read(client)
+                if client.is_whole():
+                    head, _, body = client.received.partition(b"\r\n\r\n")
+                    answers.append(Answer(int(head[9:12]), head, body, time.perf_counter() - started))
+                    selector.unregister(client.socket)
+                    idle.append(client)
+        for client in idle:
+            client.socket.close()
+    return answers
+
+
+def _connect(host: str, port: int) -> _Client:
+    connection = socket.create_connection((host, port))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return _Client(connection)
 
 
 def _send(client: _Client, message: bytes) -> None:

@@ -97,7 +97,7 @@ def run(stack: Stack, *, seconds: float = 4.0, servers: Sequence[str] = ()) -> M
     for name in servers or SERVERS:
         command = SERVERS[name]
         if _installed(command(0)[0]):
-            with _serving(stack, command) as server:
+            with serving(stack, command) as server:
                 light_clients.send(server.url, server.post(_ECHO, **_WAIT), clients=32, seconds=1.0)
                 figures += [
                     *_costs(server, name, seconds),
@@ -240,13 +240,19 @@ def _installed(module: str) -> bool:
 
 
 @contextmanager
-def _serving(stack: Stack, command: Callable[[int], list[str]]) -> Iterator[Server]:
+def serving(stack: Stack, command: Callable[[int], list[str]], **more: str) -> Iterator[Server]:
+    """The application on this server, on the stack's own Postgres, Valkey and workers; `more` settings."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     told = StateDir(Path(stack.state_dir)).read_env()
     process = subprocess.Popen(
         [sys.executable, "-m", *command(port)],
-        env={**os.environ, **{key: told[key] for key in _TOLD}, "HEADRACE_API_PROCESSES": str(_PROCESSES)},
+        env={
+            **os.environ,
+            **{key: told[key] for key in _TOLD},
+            "HEADRACE_API_PROCESSES": str(_PROCESSES),
+            **more,
+        },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
