@@ -7,6 +7,7 @@ import click
 
 from app.commands.common import actor, as_json, operator_command, show
 from app.db import keys as sql
+from app.db import tenants
 from app.db.engine import make_engine
 from app.errors import NotFound
 from app.intake.keys import SCOPES, issue_key, rotate_key
@@ -47,7 +48,7 @@ def create(
     key = issue_key(
         engine,
         settings.secret_key.get_secret_value(),
-        sql.ensure_tenant(engine, tenant),
+        tenants.ensure(engine, tenant, actor=actor()),
         name=name,
         scopes=scopes or _USUAL,
         expires_at=datetime.now(UTC) + timedelta(days=expires_days) if expires_days else None,

@@ -10,14 +10,6 @@ from app.db import audit
 from app.db.engine import connect, transaction
 from app.domain.limits import TenantLimits
 
-_TENANT = text(
-    """
-    WITH made AS (
-        INSERT INTO tenants (name) VALUES (:name) ON CONFLICT (name) DO NOTHING RETURNING id
-    )
-    SELECT id FROM made UNION ALL SELECT id FROM tenants WHERE name = :name LIMIT 1
-    """
-)
 _INSERT = text(
     """
     INSERT INTO api_keys (id, tenant_id, name, secret_hash, scopes, expires_at, requests_per_minute)
@@ -107,12 +99,6 @@ class KeyRow:
     limits: TenantLimits
     weight: int
     """Of its tenant."""
-
-
-def ensure_tenant(engine: Engine, name: str) -> int:
-    """The tenant's id, made if there was none."""
-    with connect(engine) as connection:
-        return connection.execute(_TENANT, {"name": name}).scalar_one()
 
 
 def insert(

@@ -7,6 +7,8 @@ import pytest
 from sqlalchemy import event
 
 from app.db import audit, tenants
+from app.domain.ids import format_id
+from app.intake.view import WORKER
 from tests.integration.api.client import Api
 from tests.integration.api.conftest import Clock, open_api
 
@@ -129,6 +131,7 @@ def test_what_can_not_be_noted_is_not_done(api: Api, monkeypatch: pytest.MonkeyP
 
     api.post("/v1/tenants", json={"id": "acme"})
     key = made(api, scopes=["jobs:read"])
+    worker = format_id(WORKER, api.queue.worker().id)
     monkeypatch.setattr(audit, "write", broken)
     asked = [
         ("POST", "/v1/tenants", {"id": "late"}),
@@ -136,12 +139,14 @@ def test_what_can_not_be_noted_is_not_done(api: Api, monkeypatch: pytest.MonkeyP
         ("POST", "/v1/tenants/acme/keys", {}),
         ("POST", f"/v1/keys/{key['id']}/rotate", {}),
         ("POST", f"/v1/keys/{key['id']}/revoke", {}),
+        ("POST", f"/v1/workers/{worker}/drain", None),
     ]
     for method, path, body in asked:
         assert api.request(method, path, json=body).status_code == 500, path
     assert tenants.get(api.queue.engine, "late") is None
     assert api.get("/v1/tenants/acme").json["weight"] == 1
     assert [row["live"] for row in api.get("/v1/tenants/acme/keys").json["data"]] == [True]
+    assert [row["state"] for row in api.get("/v1/workers").json["data"]] == ["ready"]
 
 
 def test_the_log_is_read_page_by_page(api: Api) -> None:
@@ -150,7 +155,7 @@ def test_the_log_is_read_page_by_page(api: Api) -> None:
     first = api.get("/v1/audit?limit=2&action=tenants").json
     assert ([row["subject"] for row in first["data"]], first["has_more"]) == (["t2", "t1"], True)
     rest = api.get(f"/v1/audit?action=tenants&after={first['last_id']}").json
-    assert ([row["subject"] for row in rest["data"]], rest["has_more"]) == (["t0"], False)
+    assert ([row["subject"] for row in rest["data"]], rest["has_more"]) == (["t0", "default"], False)
     assert rest["data"][0]["actor"] == f"key:{api.key.split('_')[1]}"
     assert api.get("/v1/audit?after=x").json["code"] == "invalid_cursor"
 
