@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -98,18 +99,25 @@ def test_operators_make_and_change_tenants_and_it_is_on_record(headracectl: Any,
     made = json.loads(headracectl("keys", "create", "--tenant", "acme", "--json").output)
     (key,) = [row for row in keys.list_all(queue.engine) if row.id == made["id"]]
     assert set(key.scopes) == set(SCOPES) - {"admin"}, "which is given by name only"
+    rotated = headracectl("keys", "rotate", made["id"], "--expires-days", "7")
+    assert "Keep it, until 2" in rotated.output
+    new = keys.find(queue.engine, rotated.output.split("_")[1])
+    assert new is not None
+    assert new.expires_at is not None
+    assert new.expires_at - new.created_at == pytest.approx(timedelta(days=7), abs=timedelta(minutes=1))
     assert headracectl("keys", "revoke", made["id"]).exit_code == 0
     told = [
         row for row in json.loads(headracectl("audit", "--json").output) if row["actor"].startswith("cli:")
     ]
     assert [row["action"] for row in told] == [
         "keys.revoke",
+        "keys.rotate",
         "keys.create",
         "tenants.set",
         "tenants.set",
         "tenants.create",
     ]
-    assert told[3]["details"] == {"weight": 3, "queued_jobs": 500}
+    assert told[4]["details"] == {"weight": 3, "queued_jobs": 500}
     assert made["key"].rsplit("_", 1)[1] not in headracectl("audit", "--json").output
 
 
