@@ -1,4 +1,4 @@
-"""The API's own role in Postgres: what it may do to which table. Policies (migration 0012) say to which rows."""
+"""The API's own role in Postgres: what it may do to which table. To which rows: migration 0012."""
 
 from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
@@ -95,8 +95,8 @@ def _make(connection: psycopg.Connection, name: str, password: str | None) -> No
     except psycopg.errors.InsufficientPrivilege:
         raise SettingsError(
             [
-                f"HEADRACE_API_DATABASE_URL: there is no role {name}, and the one of HEADRACE_DATABASE_URL may"
-                f' make none; have an administrator run: CREATE ROLE "{name}" LOGIN PASSWORD \'…\''
+                f"HEADRACE_API_DATABASE_URL: there is no role {name}, and we may make none;"
+                f" have an administrator run: CREATE ROLE \"{name}\" LOGIN PASSWORD '…'"
             ]
         ) from None
 
@@ -113,7 +113,7 @@ def _check(connection: psycopg.Connection, name: str) -> None:
     if found is None or found[0]:
         raise SettingsError(
             [
-                f"HEADRACE_API_DATABASE_URL: row-level security does not hold {name}, which owns the tables, may"
-                " act for their owner, is a superuser or has BYPASSRLS; name a role of the API's own"
+                f"HEADRACE_API_DATABASE_URL: row-level security does not hold {name}, which owns the tables,"
+                " may act for their owner, is a superuser or has BYPASSRLS; name a role of the API's own"
             ]
         )

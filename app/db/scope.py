@@ -1,7 +1,8 @@
 """Whose rows the API may touch, statement by statement.
 
-The API's role is held by row-level security (`app/db/roles.py`): a connection says for which tenants it works,
-and Postgres shows it no row of any other. Who works for nobody sees nothing, so what forgets to say it fails.
+The API's role is held by row-level security (`app/db/roles.py`): a connection says for which tenants it
+works, and Postgres shows it no row of any other. Who works for nobody sees nothing, so what forgets to say it
+fails.
 """
 
 from collections.abc import Iterable, Iterator
