@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
-import psutil
 import structlog
 from pydantic import SecretStr
 
@@ -87,7 +86,7 @@ def main() -> None:
                     run = statements[role][name]
                     for number in range(20):
                         run(number)
-                    began, own = backendsbackends_cpu_s(queue), time.process_time()
+                    began, own = backends_cpu_s(queue), time.process_time()
                     for number in range(TIMES):
                         run(number)
                     own, theirs = time.process_time() - own, backends_cpu_s(queue) - began

@@ -1,4 +1,4 @@
-"""The API's own role in Postgres: what it may do to which table. To which rows: migration 0012."""
+"""The API's own role in Postgres: what it may do to which table. To which rows: migration 0014."""
 
 from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit

@@ -1,13 +1,13 @@
 """tenants' rows: whoever does not own the tables sees those of the tenants it works for
 
-Revision ID: 0012
-Revises: 0011
+Revision ID: 0014
+Revises: 0013
 """
 
 from alembic import op
 
-revision = "0012"
-down_revision = "0011"
+revision = "0014"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 
@@ -27,9 +27,9 @@ POLICIES = {
     "tenants": _MINE.format(column="id"),
     "api_keys": _MINE.format(column="tenant_id"),
     "jobs": _MINE.format(column="tenant_id"),
-    "job_results": _OF.format(table="jobs", column="job_id"),
-    "job_attempts": _OF.format(table="jobs", column="job_id"),
-    "job_progress": _OF.format(table="jobs", column="job_id"),
+    "job_results": _MINE.format(column="tenant_id"),
+    "job_attempts": _MINE.format(column="tenant_id"),
+    "job_progress": _MINE.format(column="tenant_id"),
     "idempotency_keys": _MINE.format(column="tenant_id"),
     "webhook_endpoints": _MINE.format(column="tenant_id"),
     "webhook_deliveries": _MINE.format(column="tenant_id"),
