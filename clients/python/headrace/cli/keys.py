@@ -36,7 +36,10 @@ def keys() -> None:
     help="May be repeated. Default: all but admin.",
 )
 @click.option(
-    "--expires-days", type=click.IntRange(min=1), help="Days until it stops working. Default: never."
+    "--expires-days",
+    metavar="N",
+    type=click.IntRange(1, 36_500),
+    help="In how many days it stops working. Default: never.",
 )
 @click.option(
     "--requests-per-minute",
