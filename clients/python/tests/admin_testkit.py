@@ -79,7 +79,7 @@ class FakeAdmin:
 
     def _of_tenant(self, method, found, rest, request):
         if method == "POST":
-            return self._new_key("keys.create", {"tenant": found["id"]} | request.json)
+            return self._new_key({"tenant": found["id"]} | request.json)
         if method == "PATCH":
             asked = request.json
             if (disabled := asked.pop("disabled", None)) is not None:
@@ -94,18 +94,22 @@ class FakeAdmin:
         if action == "rotate":
             found["expires_at"] = NOON
             alike = {name: found[name] for name in ("tenant", "name", "scopes")}
-            return self._new_key("keys.rotate", alike)
+            return self._new_key(alike, of=found["id"])
         found |= {"live": False, "revoked_at": NOON}
         return self._done("keys.revoke", found)
 
-    def _new_key(self, action, values):
+    def _new_key(self, values, of=None):
         made = api_key(f"Key{len(self.keys)}", **values)
         self.keys[made["id"]] = made
-        return self._done(action, made | {"key": f"hr_{made['id']}_S3cret"}, 201)
+        told = made | {"key": f"hr_{made['id']}_S3cret"}
+        if of is None:
+            return self._done("keys.create", told, 201)
+        return self._done("keys.rotate", told, 201, subject=of, details={"new": made["id"]})
 
-    def _done(self, action, subject, status=200):
-        self.lines.append(line(len(self.lines) + 1, action=action, subject=subject["id"], details={}))
-        return Reply(status, subject)
+    def _done(self, action, shown, status=200, **more):
+        told = {"action": action, "subject": shown["id"], "details": {}} | more
+        self.lines.append(line(len(self.lines) + 1, **told))
+        return Reply(status, shown)
 
     def _page(self, found, request):
         return Reply(body=page(list(found)[::-1][: int(request.query["limit"])]))
