@@ -10,7 +10,7 @@ from flask import Blueprint, Response, after_this_request, g, request
 from pydantic import BaseModel
 
 from app.api.services import services
-from app.db.scope import work_for, work_for_all
+from app.db.scope import work_for, work_for_operators
 from app.intake.authenticate import Principal
 
 View = Callable[..., Response]
@@ -93,7 +93,7 @@ def _guarded(view: View, scope: str | None) -> View:
         if scope is not None:
             principal.require(scope)
         if scope == "admin":
-            work_for_all()
+            work_for_operators()
         else:
             work_for(principal.tenant_id)
         g.principal = principal

@@ -12,9 +12,9 @@ from contextvars import ContextVar
 from sqlalchemy import Connection, Engine, event, text
 
 SETTING = "headrace.tenants"
-"""The name of Postgres's setting: ids of tenants with commas between them, or `*` for all."""
+"""The name of Postgres's setting: ids of tenants with commas between them, or `*` for operators."""
 
-_NOBODY, _ALL = "", "*"
+_NOBODY, _OPERATORS = "", "*"
 _tenants: ContextVar[str] = ContextVar("tenants", default=_NOBODY)
 # For the session, or for the transaction.
 _SET = f"SELECT set_config('{SETTING}', %s, false)"
@@ -27,9 +27,9 @@ def work_for(tenant_id: int | None) -> None:
     _tenants.set(_NOBODY if tenant_id is None else str(tenant_id))
 
 
-def work_for_all() -> None:
-    """From here on it works for every tenant, as an operator does."""
-    _tenants.set(_ALL)
+def work_for_operators() -> None:
+    """From here on it works for operators: it sees every tenant and key, and nothing that is a tenant's."""
+    _tenants.set(_OPERATORS)
 
 
 @contextmanager
@@ -40,9 +40,9 @@ def on_behalf_of(tenant_ids: Iterable[int]) -> Iterator[None]:
 
 
 @contextmanager
-def on_behalf_of_all() -> Iterator[None]:
-    """Within, it works for every tenant: to find out who somebody is."""
-    with _within(_ALL):
+def on_behalf_of_operators() -> Iterator[None]:
+    """Within, it works for operators: to find out who somebody is."""
+    with _within(_OPERATORS):
         yield
 
 

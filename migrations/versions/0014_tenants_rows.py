@@ -11,21 +11,22 @@ down_revision = "0013"
 branch_labels = None
 depends_on = None
 
-# Ids with commas between them, or * for all; unset is nobody. In sub-selects, so that each is computed once
-# for a statement and not once for a row.
-_TENANTS = "(SELECT current_setting('headrace.tenants', true))"
+# Ids with commas between them, or * for an operator, who sees whose key is whose and nobody's jobs; unset is
+# nobody. In a sub-select, so that it is computed once for a statement and not once for a row.
 _IDS = (
-    "(SELECT CAST(string_to_array(nullif(current_setting('headrace.tenants', true), '*'), ',') AS integer[]))"
+    "CAST((SELECT string_to_array(nullif(current_setting('headrace.tenants', true), '*'), ','))"
+    " AS integer[])"
 )
-_MINE = f"{_TENANTS} = '*' OR {{column}} = ANY (CAST({_IDS} AS integer[]))"
+_MINE = f"{{column}} = ANY ({_IDS})"
+_MINE_OR_OPERATORS = f"(SELECT current_setting('headrace.tenants', true)) = '*' OR {_MINE}"
 
 # What a row of these says of a tenant's thing is as visible as the thing. A sub-select that gives a value is
 # always a look-up by key; of EXISTS the planner might make a hash of the whole other table.
 _OF = "(SELECT true FROM {table} WHERE {table}.id = {column})"
 
 POLICIES = {
-    "tenants": _MINE.format(column="id"),
-    "api_keys": _MINE.format(column="tenant_id"),
+    "tenants": _MINE_OR_OPERATORS.format(column="id"),
+    "api_keys": _MINE_OR_OPERATORS.format(column="tenant_id"),
     "jobs": _MINE.format(column="tenant_id"),
     "job_results": _MINE.format(column="tenant_id"),
     "job_attempts": _MINE.format(column="tenant_id"),
