@@ -18,7 +18,7 @@ from app.embedded.program import Program
 from app.embedded.state import write_private
 
 VERSION = 18
-USER = "headrace"
+USER, API_USER = "headrace", "headrace_api"
 DATABASE = "headrace"
 
 # Written to postgresql.conf when the data folder is made; the user may change them there.
@@ -96,6 +96,10 @@ class Postgres:
     def url(self, port: int, database: str = DATABASE) -> str:
         """How clients reach it."""
         return f"postgresql://{USER}:{self._password}@{LOOPBACK}:{port}/{database}"
+
+    def api_url(self, port: int, password: str, database: str = DATABASE) -> str:
+        """How the API reaches it, which has a role of its own."""
+        return f"postgresql://{API_USER}:{password}@{LOOPBACK}:{port}/{database}"
 
     def create_database(self, port: int) -> None:
         """Make the database unless it is there."""

@@ -147,7 +147,7 @@ def _provision(planned: Plan, sources: list[str]) -> dict[str, str]:
     from app.intake.provision import ACTOR, ensure_tenant_and_key
     from app.intake.registry import register_source
 
-    upgrade(planned.env["HEADRACE_DATABASE_URL"])
+    upgrade(planned.env["HEADRACE_DATABASE_URL"], api_url=planned.env.get("HEADRACE_API_DATABASE_URL"))
     loaded = settings.load(planned.environ)
     key = ensure_tenant_and_key(loaded, key=planned.env["HEADRACE_API_KEY"] or None)
     for source in models.examples():

@@ -37,6 +37,13 @@ class Queue:
 
     def submit(self, input: Any = None, *, version: ModelVersion | None = None, **changes: Any) -> UUID:
         """Accept one job, as the API would after validation; returns its id."""
+        job = self.job(input, version=version, **changes)
+        accepted = accept.accept(self.engine, job, None)
+        assert isinstance(accepted, accept.Accepted)
+        return job.id
+
+    def job(self, input: Any = None, *, version: ModelVersion | None = None, **changes: Any) -> QueuedJob:
+        """One that is not written yet."""
         version = version or self.echo
         fields: dict[str, Any] = {
             "id": new_uuid(),
@@ -53,10 +60,7 @@ class Queue:
             "execution_timeout_s": version.spec.execution_timeout_s,
             "retry": RetryPolicy(),
         }
-        job = QueuedJob(**{**fields, **changes})
-        accepted = accept.accept(self.engine, job, None)
-        assert isinstance(accepted, accept.Accepted)
-        return job.id
+        return QueuedJob(**{**fields, **changes})
 
     def worker(self, **changes: Any) -> WorkerIdentity:
         """Register a worker that is no process."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
+from pydantic import SecretStr
 
 from app.db import models, tenants
 from app.domain.lanes import Device
@@ -22,7 +23,7 @@ from app.settings import Files as FileSettings
 from app.settings import Settings
 from tests.integration.api.client import Api, HandSender, HandWorker
 from tests.support.jobs import Queue, settings_for
-from tests.support.servers import PostgresServer
+from tests.support.servers import PostgresServer, api_url
 
 STRICT_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -69,7 +70,12 @@ def small_settings(database_url: str, redis_url: str, storage: Path | None = Non
     return settings_for(
         database_url,
         redis_url,
-        api=ApiSettings(max_body_bytes=100_000, max_json_depth=32, max_waiters=20),
+        api=ApiSettings(
+            database_url=SecretStr(api_url(database_url)),
+            max_body_bytes=100_000,
+            max_json_depth=32,
+            max_waiters=20,
+        ),
         files=FileSettings(max_bytes=300_000, quota_bytes=1_000_000),
         storage_url=storage.as_uri() if storage else None,
     )
