@@ -141,9 +141,9 @@ class Keys:
         `NotFoundError` if it is not live any more.
 
         Not retried after a lost answer. Then rotate the successor, which is the newest in `list`, with a
-        grace period of 0. Rotating the same key again works while its grace period lasts, but its end is near then:
-        give `expires_at`, and revoke the successor that nobody has. With a grace period of 0, nothing that
-        works may be left: never give that for the key that this client uses.
+        grace period of 0. Rotating the same key again works while its grace period lasts, but its end is near
+        then: give `expires_at`, and revoke the successor that nobody has. With a grace period of 0, nothing
+        that works may be left: never give that for the key that this client uses.
         """
         body = given(grace_period_seconds=grace_period_seconds, expires_at=rfc3339(expires_at))
         return ApiKey(_post_once(self._transport, _key(key_id, "/rotate"), body))
