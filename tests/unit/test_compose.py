@@ -184,6 +184,12 @@ def test_health_is_checked() -> None:
     assert unchecked == {"migrate", "scheduler", "flower", "ctl"}
 
 
+def test_the_api_is_asked_as_its_settings_have_it() -> None:
+    """With or without TLS: see `test_the_api_speaks_tls_itself`."""
+    assert SERVICES["api"]["healthcheck"]["test"] == ["CMD", "python", "-m", "app.probe", "/readyz"]
+    assert 'CMD ["python", "-m", "app.probe", "/livez"]' in stage("api")
+
+
 @pytest.mark.parametrize("name", WORKERS)
 def test_workers_may_finish_their_micro_batch(name: str) -> None:
     from app.domain.model import Model

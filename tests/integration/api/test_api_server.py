@@ -15,6 +15,7 @@ import psutil
 import pytest
 import requests
 
+from app import probe
 from tests.integration.api.client import Api
 from tests.integration.api.server import COMMAND, Server, environment, serve
 from tests.support.waiting import wait_until
@@ -41,6 +42,11 @@ def shared(module_api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         HEADRACE_API_MAX_BODY_BYTES="100000",
     ) as server:
         yield server
+
+
+def test_a_health_check_asks_as_the_settings_have_it(shared: Server, module_api: Api) -> None:
+    told = environment(module_api.settings, HEADRACE_API_BIND=f"0.0.0.0:{shared.port}")
+    assert (probe.ask("/livez", told), probe.ask("/readyz", told)) == (200, 200)
 
 
 def talk(server: Server, text: bytes) -> bytes:
