@@ -191,7 +191,9 @@ def _parts(rows: Iterable[str]) -> Iterator[bytes]:
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Turn "the server is not there" into `Unavailable`; every other error is a bug and passes through."""
+    """Turn "the server is not there" into `Unavailable`; every other error is a bug and passes through,
+    without the values that Postgres quotes: who catches it may show it anywhere, as Celery does in Flower.
+    """
     try:
         yield
     except TimeoutError as error:
@@ -199,7 +201,23 @@ def translate_errors() -> Iterator[None]:
     except DBAPIError as error:
         if error.connection_invalidated or isinstance(error, OperationalError):
             raise Unavailable("the database is not reachable") from error
+        if isinstance(error.orig, psycopg.Error):
+            error.args = (_forget_values(error.orig),)
         raise
+    except psycopg.Error as error:  # of COPY
+        _forget_values(error)
+        raise
+
+
+def _forget_values(error: psycopg.Error) -> str:
+    """Have the error say its code and what it is about: no row, no value. Returns what it says now."""
+    told = error.diag
+    state = error.sqlstate or "no code"
+    # These speak of the statement, or are our functions' own.
+    said = told.message_primary if state.startswith(("42", "P0")) else None
+    named = filter(None, (state, told.table_name, told.column_name, told.constraint_name, said))
+    error.args = (" ".join(named),)
+    return str(error.args[0])
 
 
 def sqlstate(error: Unavailable) -> str | None:

@@ -36,6 +36,9 @@ TUNING: Mapping[str, str] = {
     "log_timezone": "UTC",
 }
 
+# Else its log quotes the row that breaks a constraint. By option, since older data folders need it, too.
+ALWAYS: Mapping[str, str] = {"log_error_verbosity": "terse"}
+
 
 def binaries() -> Path:
     """The folder of the wheel's binaries."""
@@ -77,6 +80,7 @@ class Postgres:
         """What runs the server in the foreground, as its own user when we are root."""
         command = [str(binaries() / "postgres"), "-D", str(self.data), "-p", str(port)]
         command += ["-c", f"listen_addresses={LOOPBACK}", "-c", "unix_socket_directories="]
+        command += [word for name, value in ALWAYS.items() for word in ("-c", f"{name}={value}")]
         return Program(
             name="postgres",
             command=command,

@@ -1,6 +1,7 @@
 """The bodies of `/v1/tenants` and `/v1/keys`, and how tenants, keys and the audit log are shown."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -12,6 +13,7 @@ from app.errors import FieldError
 from app.intake.keys import SCOPES
 from app.intake.shapes import Moment, Part, Text, invalid, read_as
 from app.intake.view import moment
+from app.intake.webhook_request import DEFAULT_GRACE_S, Rotation
 
 MOST_REQUESTS = 1_000_000
 _MOST = 2**53 - 1
@@ -74,8 +76,20 @@ class KeyRequest(Part):
         ]
         | None
     ) = Field(None, description="All but `admin` if absent.")
-    expires_at: Moment | None = Field(None, description="When it stops working; never if absent.")
+    expires_at: Moment | None = Field(
+        None, description="When it stops working, still to come; never if absent."
+    )
     requests_per_minute: Requests | None = Field(None, description="Its tenant's limit if absent; 0: none.")
+
+
+class KeyRotation(Rotation):
+    """For how long the old key goes on working beside the new one, and when the new one ends."""
+
+    expires_at: Moment | None = Field(
+        None,
+        description="When the new one stops working, which is still to come. If absent it lives as long as"
+        " the old one was to live, from its making to its end, or has no end as that one has none.",
+    )
 
 
 def read_tenant(body: Any) -> tuple[str, dict[str, int | None]]:
@@ -93,9 +107,24 @@ def read_change(body: Any) -> dict[str, int | bool | None]:
     return values
 
 
-def read_key(body: Any) -> KeyRequest:
+def read_key(body: Any, now: datetime) -> KeyRequest:
     """The key to be made. Raises `Invalid` naming each wrong place."""
-    return read_as(KeyRequest, body)
+    asked = read_as(KeyRequest, body)
+    _to_come(asked.expires_at, now)
+    return asked
+
+
+def read_rotation(body: Any, now: datetime) -> tuple[int, datetime | None]:
+    """The grace period in seconds, and the new key's end if one is given. Raises `Invalid`."""
+    asked = read_as(KeyRotation, body)
+    _to_come(asked.expires_at, now)
+    grace_s = asked.grace_period_seconds
+    return DEFAULT_GRACE_S if grace_s is None else grace_s, asked.expires_at
+
+
+def _to_come(expires_at: datetime | None, now: datetime) -> None:
+    if expires_at is not None and expires_at <= now:
+        raise invalid([FieldError("/expires_at", "out_of_range", "must be in the future")])
 
 
 def show_tenant(row: Mapping[str, Any]) -> dict[str, Any]:

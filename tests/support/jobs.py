@@ -7,7 +7,7 @@ from uuid import UUID
 import orjson
 from pydantic import SecretStr
 
-from app.db import accept, claim, jobs, keys, models, workers
+from app.db import accept, claim, jobs, models, tenants, workers
 from app.db.engine import Engine, make_engine
 from app.domain.ids import new_uuid
 from app.domain.lanes import Lane, Priority
@@ -29,8 +29,8 @@ class Queue:
     @classmethod
     def open(cls, database_url: str) -> "Queue":
         engine = make_engine(SecretStr(database_url), pool_size=5, lookups_only=True)
-        tenant_id = keys.ensure_tenant(engine, "default")
-        models.register(engine, ECHO_SPEC)
+        tenant_id = tenants.ensure(engine, "default", actor="test")
+        models.register(engine, ECHO_SPEC, actor="test")
         echo = models.find(engine, "echo", None)
         assert echo is not None
         return cls(engine, tenant_id, echo)

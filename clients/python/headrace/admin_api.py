@@ -126,17 +126,24 @@ class Keys:
         found = pages.items(self._transport, _tenant(tenant, "/keys"), given(after=after), limit)
         return (ApiKey(raw) for raw in found)
 
-    def rotate(self, key_id: str, *, grace_period_seconds: int | None = None) -> ApiKey:
-        """A second key that may do what this one may, and has no end. Its `key` is told this once.
+    def rotate(
+        self,
+        key_id: str,
+        *,
+        grace_period_seconds: int | None = None,
+        expires_at: datetime | str | None = None,
+    ) -> ApiKey:
+        """A second key that may do what this one may. Its `key` is told this once.
 
-        The one that is rotated ends after a grace period (a day unless given). Raises `NotFoundError` if it
-        is not live any more.
+        It lives as long as the first was made for, or for good if that was; unless `expires_at` is given.
+        The first ends after a grace period (a day unless given). Raises `NotFoundError` if it is not live
+        any more.
 
-        Not retried after a lost answer. Then revoke the successor, which is the newest in `list`, and rotate
-        again while the grace period lasts; its end stays as it was. With a grace period of 0, nothing that
-        works may be left: never give that for the key that this client uses.
+        Not retried after a lost answer. Then rotate the successor, which is the newest in `list` and whose
+        secret nobody has, with a grace period of 0. Never give 0 for the key that this client uses: if the
+        answer is lost, nothing that works is left.
         """
-        body = given(grace_period_seconds=grace_period_seconds)
+        body = given(grace_period_seconds=grace_period_seconds, expires_at=rfc3339(expires_at))
         return ApiKey(_post_once(self._transport, _key(key_id, "/rotate"), body))
 
     def revoke(self, key_id: str) -> ApiKey:

@@ -155,7 +155,7 @@ SIGNATURES = {
     headrace.Tenants.update: "self tenant weight limits",
     headrace.Keys.create: "self tenant name scopes expires_at requests_per_minute",
     headrace.Keys.list: "self tenant after limit",
-    headrace.Keys.rotate: "self key_id grace_period_seconds",
+    headrace.Keys.rotate: "self key_id grace_period_seconds expires_at",
     headrace.Audit.list: "self action after limit",
     headrace.webhooks.verify: "headers body secret tolerance_s now",
     headrace.webhooks.sign: "webhook_id timestamp body secret",

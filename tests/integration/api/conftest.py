@@ -12,7 +12,7 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
-from app.db import keys, models
+from app.db import models, tenants
 from app.domain.lanes import Device
 from app.domain.model import ModelSpec
 from app.factory import create_app
@@ -86,7 +86,7 @@ def open_api(database_url: str, redis_url: str, storage: Path | None = None, **o
     """The application on these servers, with `echo` and `strict` registered, and a key that may do all."""
     settings = small_settings(database_url, redis_url, storage)
     queue = Queue.open(database_url)
-    models.register(queue.engine, strict_spec())
+    models.register(queue.engine, strict_spec(), actor="test")
     pepper = settings.secret_key.get_secret_value()
     app = create_app(settings, **options)
     yield Api(app, queue, settings, issue_key(queue.engine, pepper, queue.tenant_id, actor="test"))
@@ -161,4 +161,4 @@ def sender(api: Api) -> HandSender:
 @pytest.fixture
 def stranger(api: Api) -> Api:
     """A key of another tenant that may do all."""
-    return api.with_key(*SCOPES, tenant_id=keys.ensure_tenant(api.queue.engine, "stranger"))
+    return api.with_key(*SCOPES, tenant_id=tenants.ensure(api.queue.engine, "stranger", actor="test"))

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
 
-from app.db import jobs, keys, roles
+from app.db import jobs, roles, tenants
 from app.db.engine import connect, make_engine, transaction
 from app.db.scope import on_behalf_of, on_behalf_of_operators, work_for
 from app.db.tables import metadata
@@ -46,7 +46,7 @@ KEPT_APART = set(metadata.tables) - SHARED_PLACES - OF_NO_TENANT
 def two(api: Api, worker: HandWorker, sender: HandSender) -> tuple[int, int]:
     """Two tenants with a row in every table that row-level security holds."""
     _everything(api, worker, sender)
-    other = keys.ensure_tenant(api.queue.engine, "stranger")
+    other = tenants.ensure(api.queue.engine, "stranger", actor="test")
     _everything(api.with_key(*SCOPES, tenant_id=other), worker, sender)
     return api.queue.tenant_id, other
 
@@ -195,7 +195,7 @@ def test_a_read_that_forgets_its_tenant_finds_no_job_of_another(
     monkeypatch.setattr(jobs, "_GET", text(forgetful))
     with open_api(database_url, redis_url) as api:
         job = api.submit({"n": 1})
-        other = api.with_key(*SCOPES, tenant_id=keys.ensure_tenant(api.queue.engine, "stranger"))
+        other = api.with_key(*SCOPES, tenant_id=tenants.ensure(api.queue.engine, "stranger", actor="test"))
         assert api.get(f"/v1/jobs/{job['id']}").status_code == 200
         assert other.get(f"/v1/jobs/{job['id']}").status_code == 404
     # As the owner of the tables, nothing would have held it back.

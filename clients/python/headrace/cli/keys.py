@@ -59,13 +59,12 @@ def create(
     as_json: bool,
 ) -> None:
     """Make a key of TENANT and print it, this once."""
-    expires_at = None if expires_days is None else datetime.now(UTC) + timedelta(days=expires_days)
     with _maybe_made():
         made = session.client.keys.create(
             tenant,
             name=name,
             scopes=scopes or None,
-            expires_at=expires_at,
+            expires_at=_end(expires_days),
             requests_per_minute=requests_per_minute,
         )
     _print(made, as_json)
@@ -104,12 +103,22 @@ def list_(session: Session, tenant: str, after: str | None, limit: int, as_json:
     type=click.IntRange(min=0),
     help="How long the old key works, too. Default: a day.",
 )
+@click.option(
+    "--expires-days",
+    metavar="N",
+    type=click.IntRange(1, 36_500),
+    help="In how many days the new one stops working. Default: as many as the old one was made for.",
+)
 @json_option
 @pass_session
-def rotate(session: Session, key_id: str, grace_period: int | None, as_json: bool) -> None:
+def rotate(
+    session: Session, key_id: str, grace_period: int | None, expires_days: int | None, as_json: bool
+) -> None:
     """Print a new key that may do the same, this once; the old one ends after a while."""
     with _maybe_made():
-        made = session.client.keys.rotate(key_id, grace_period_seconds=grace_period)
+        made = session.client.keys.rotate(
+            key_id, grace_period_seconds=grace_period, expires_at=_end(expires_days)
+        )
     _print(made, as_json)
 
 
@@ -124,6 +133,10 @@ def revoke(session: Session, key_id: str, as_json: bool) -> None:
         output.document(ended.raw)
     else:
         click.echo(f"{output.clean(ended.id)} revoked")
+
+
+def _end(days: int | None) -> datetime | None:
+    return None if days is None else datetime.now(UTC) + timedelta(days=days)
 
 
 def _print(made: ApiKey, as_json: bool) -> None:
