@@ -1,6 +1,7 @@
 """Fixtures that every kind of test shares. Unit tests use none of those that start a server."""
 
 import contextlib
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -23,6 +24,15 @@ def pytest_configure() -> None:
     # It compares seconds of the wall clock, so it judges the machine's other work and not our code.
     settings.register_profile("headrace", suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("headrace")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_is_there_stays() -> None:
+    """Python's collector looks at nothing that was there before this module's tests. Torch and its like are a
+    million objects, and looking through them again and again was most of what some tests took.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,9 @@ def keys() -> None:
 @click.option(
     "--scope", "scopes", multiple=True, help=f"Repeatable; default: all but admin. One of {' '.join(SCOPES)}."
 )
-@click.option("--expires-days", type=click.IntRange(1), help="Days until it stops working. Default: never.")
+@click.option(
+    "--expires-days", type=click.IntRange(1, 36_500), help="Days until it stops working. Default: never."
+)
 @click.option(
     "--requests-per-minute", type=click.IntRange(0, 1_000_000), help="0: no limit. Default: its tenant's."
 )
@@ -91,7 +93,7 @@ def list_keys(settings: Settings, as_json: bool) -> None:
 @click.option("--grace-s", default=86_400, show_default=True, type=click.IntRange(0, 604_800))
 @click.option(
     "--expires-days",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 36_500),
     help="Days until the new one stops working. Default: as many as this one was made for.",
 )
 @operator_command

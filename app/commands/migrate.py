@@ -18,4 +18,6 @@ def migrate(settings: Settings, revision: str, down: bool) -> None:
         downgrade(url, revision)
     else:
         upgrade(url, revision, api_url.get_secret_value() if api_url else None)
+        if api_url and revision == "head":
+            click.echo("the role of HEADRACE_API_DATABASE_URL may do what the API does")
     click.echo(f"the schema is at {revision}")

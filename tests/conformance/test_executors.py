@@ -68,7 +68,8 @@ def local(tmp_path: Path) -> Iterator[World]:
     programs = [Program(Supervisor.machine("batch", number), command, machine=True) for number in range(1, 5)]
     process = supervisor.start(programs, os.environ, attached=True)
     try:
-        wait_until(supervisor.is_running, 20, "supervisord")
+        # Who is told to stop between its fork and its exec does not hear it, and is killed 10 s later.
+        wait_until(lambda: supervisor.processes()[0].state == "RUNNING", 20, "supervisord and its reaper")
         yield World(LocalExecutor(pool("local"), state.root), lambda: None, supervisor.shutdown)
     finally:
         with contextlib.suppress(Exception):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import gzip
+import os
 import socket
 import ssl
 import struct
@@ -82,6 +83,14 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
     yield watch
     for address in watch:
         assert address[0] in ("127.0.0.1", "::1", PUBLIC_IP)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_store() -> Iterator[None]:
+    """Nobody is trusted: the system's store takes a while to read, and each test has its own `Egress`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", os.devnull)
+        yield
 
 
 class Server:
@@ -724,6 +733,8 @@ async def test_a_certificate_must_be_good(
     tls = certificate(tmp_path, name, datetime.now(UTC) + timedelta(days=days))
     if trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+    else:
+        monkeypatch.delenv("SSL_CERT_FILE")
     async with saying(OK, tls=tls) as server, Egress(LOCAL, resolve=answers(["127.0.0.1"])) as egress:
         url = f"https://receiver.example:{server.port}/"
         if outcome == "answered":

@@ -136,14 +136,13 @@ class Keys:
     ) -> ApiKey:
         """A second key that may do what this one may. Its `key` is told this once.
 
-        It lives as long as this one was to live, from its making to its end, unless there is an
-        `expires_at`. The one that is rotated ends after a grace period (a day unless given). Raises
-        `NotFoundError` if it is not live any more.
+        It lives as long as the first was made for, or for good if that was; unless `expires_at` is given.
+        The first ends after a grace period (a day unless given). Raises `NotFoundError` if it is not live
+        any more.
 
-        Not retried after a lost answer. Then rotate the successor, which is the newest in `list`, with a
-        grace period of 0. Rotating the same key again works while its grace period lasts, but its end is near
-        then: give `expires_at`, and revoke the successor that nobody has. With a grace period of 0, nothing
-        that works may be left: never give that for the key that this client uses.
+        Not retried after a lost answer. Then rotate the successor, which is the newest in `list` and whose
+        secret nobody has, with a grace period of 0. Never give 0 for the key that this client uses: if the
+        answer is lost, nothing that works is left.
         """
         body = given(grace_period_seconds=grace_period_seconds, expires_at=rfc3339(expires_at))
         return ApiKey(_post_once(self._transport, _key(key_id, "/rotate"), body))

@@ -78,8 +78,7 @@ def test_a_keys_life(client, script):
         None,
     )
     assert client.keys.rotate("Abc123").id == "Def456"
-    end = "2030-01-01T00:00:00Z"
-    assert client.keys.rotate("Abc123", grace_period_seconds=0, expires_at=end).key == "hr_Def456_S3cret"
+    assert client.keys.rotate("Abc123", grace_period_seconds=0, expires_at=MOMENT).key == "hr_Def456_S3cret"
     revoked = client.keys.revoke("Abc123")
     assert (revoked.live, revoked.revoked_at, revoked.last_used_at) == (False, MOMENT, MOMENT)
     assert (revoked, revoked.key) == (made, None)
@@ -96,7 +95,7 @@ def test_a_keys_life(client, script):
             "requests_per_minute": 0,
         },
         {},
-        {"grace_period_seconds": 0, "expires_at": end},
+        {"grace_period_seconds": 0, "expires_at": NOON},
     ]
 
 

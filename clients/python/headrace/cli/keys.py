@@ -107,7 +107,7 @@ def list_(session: Session, tenant: str, after: str | None, limit: int, as_json:
     "--expires-days",
     metavar="N",
     type=click.IntRange(1, 36_500),
-    help="In how many days the new key stops working. Default: as many as the old one was made for.",
+    help="In how many days the new one stops working. Default: as many as the old one was made for.",
 )
 @json_option
 @pass_session
@@ -135,6 +135,10 @@ def revoke(session: Session, key_id: str, as_json: bool) -> None:
         click.echo(f"{output.clean(ended.id)} revoked")
 
 
+def _end(days: int | None) -> datetime | None:
+    return None if days is None else datetime.now(UTC) + timedelta(days=days)
+
+
 def _print(made: ApiKey, as_json: bool) -> None:
     """Alone on stdout, so that it can be piped to where secrets are kept."""
     if as_json:
@@ -156,7 +160,3 @@ def _maybe_made() -> Iterator[None]:
         why, code = "interrupted", _INTERRUPTED
     output.complain(f"{why}; a key may have been made: see headrace audit --action keys, and revoke it")
     raise click.exceptions.Exit(code)
-
-
-def _end(days: int | None) -> datetime | None:
-    return None if days is None else datetime.now(UTC) + timedelta(days=days)
