@@ -80,7 +80,7 @@ def _login(url: str) -> tuple[str, str | None]:
 
 
 def _make(connection: psycopg.Connection, name: str, password: str | None) -> None:
-    if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [name]).fetchone():
+    if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone():
         return
     making = sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(name))
     if password is not None:

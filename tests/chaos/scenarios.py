@@ -447,7 +447,7 @@ def clocks_skewed(fault: Fault) -> None:
 def _works(fault: Fault, pool: str) -> bool:
     """Whether a job of this run ran there."""
     found = fault.field.sql(
-        "SELECT FROM job_attempts a JOIN jobs j ON j.id = a.job_id"
+        "SELECT 1 FROM job_attempts a JOIN jobs j ON j.id = a.job_id"
         " WHERE a.pool = %s AND j.metadata->>'run' = %s LIMIT 1",
         pool,
         fault.run,

@@ -217,6 +217,17 @@ def test_a_role_that_may_not_be_made_is_asked_for_by_its_statement(database_url:
         roles.admit(api_url(database_url), "postgresql://another:secret@127.0.0.1/d")
 
 
+def test_who_may_make_no_role_may_grant_to_one_that_is_there(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute("CREATE ROLE plain LOGIN PASSWORD 'plain' IN ROLE headrace")
+    try:
+        plain = "postgresql://plain:plain@" + database_url.rpartition("@")[2]
+        roles.admit(plain, api_url(database_url))
+    finally:
+        with psycopg.connect(database_url) as connection:
+            connection.execute("DROP ROLE plain")
+
+
 def test_granting_again_takes_back_what_was_added_by_hand(api: Api, database_url: str) -> None:
     def may_truncate() -> bool:
         with psycopg.connect(database_url) as connection:
