@@ -26,7 +26,7 @@ def keys() -> None:
 @click.option("--tenant", default="default", show_default=True, help="Made if there is none of this name.")
 @click.option("--name", default="", help="What the key is for.")
 @click.option(
-    "--scope", "scopes", multiple=True, help=f"Repeatable; default: all but admin. One of {' '.join(SCOPES)}."
+    "--scope", "scopes", type=click.Choice(SCOPES), multiple=True, help="Repeatable. Default: all but admin."
 )
 @click.option(
     "--expires-days", type=click.IntRange(1, 36_500), help="Days until it stops working. Default: never."
