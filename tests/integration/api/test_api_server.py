@@ -189,6 +189,24 @@ def test_a_reload_under_load_refuses_and_loses_nothing(api: Api, tmp_path: Path)
     assert len(set(made)) == len(made) == api.jobs_written() > 0
 
 
+def test_a_request_that_came_before_the_end_is_answered_though_nobody_had_time_to_read_it(
+    server: Server,
+) -> None:
+    (process,) = psutil.Process(server.process.pid).children()
+    request = b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), 20) as connection:
+        connection.sendall(request)
+        assert b"200 OK" in connection.recv(65_536)
+        process.suspend()
+        process.terminate()
+        connection.sendall(request)
+        # Silent for longer than a process that ends waits for, by the clock that it will look at.
+        since = time.monotonic()
+        wait_until(lambda: time.monotonic() - since > 1, 5, "a while to pass")
+        process.resume()
+        assert b"200 OK" in connection.recv(65_536)
+
+
 def test_metrics_are_those_of_all_processes(api: Api, tmp_path: Path) -> None:
     folder = tmp_path / "metrics"
     extra = {"HEADRACE_API_PROCESSES": "2", "HEADRACE_METRICS_DIR": str(folder)}
