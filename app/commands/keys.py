@@ -11,6 +11,7 @@ from app.db import tenants
 from app.db.engine import make_engine
 from app.errors import NotFound
 from app.intake.keys import SCOPES, issue_key, rotate_key
+from app.intake.tenant_request import check_name
 from app.settings import Settings
 
 # Whoever has `admin` sees and drains everybody's workers: it is given by name only.
@@ -47,6 +48,8 @@ def create(
 ) -> None:
     """Make a key and print it: the only time it is seen."""
     engine = make_engine(settings.database_url)
+    if tenants.get(engine, tenant) is None:
+        check_name(tenant)
     key = issue_key(
         engine,
         settings.secret_key.get_secret_value(),

@@ -1,5 +1,6 @@
 """The bodies of `/v1/tenants` and `/v1/keys`, and how tenants, keys and the audit log are shown."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -9,12 +10,13 @@ from pydantic_core import PydanticCustomError
 
 from app.db.keys import KeyRow
 from app.db.tenants import COLUMNS
-from app.errors import FieldError
+from app.errors import FieldError, Invalid
 from app.intake.keys import SCOPES
 from app.intake.shapes import Moment, Part, Text, invalid, read_as
 from app.intake.view import moment
 from app.intake.webhook_request import DEFAULT_GRACE_S, Rotation
 
+NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 MOST_REQUESTS = 1_000_000
 _MOST = 2**53 - 1
 
@@ -53,7 +55,7 @@ class _Limits(Part):
 class TenantRequest(_Limits):
     """A tenant, and what it may have. A limit that is null or absent is the server's default; 0 is none."""
 
-    id: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="Its name, for good.")
+    id: str = Field(pattern=NAME, description="Its name, for good.")
     weight: int = Field(1, ge=1, le=1000, description="Its share of the batch lane, against others'.")
 
 
@@ -90,6 +92,16 @@ class KeyRotation(Rotation):
         description="When the new one stops working, which is still to come. If absent it lives as long as"
         " the old one was to live, from its making to its end, or has no end as that one has none.",
     )
+
+
+def check_name(name: str) -> None:
+    """Raises `Invalid` for what can't be the name of a new tenant."""
+    if not re.fullmatch(NAME, name):
+        raise Invalid(
+            "invalid_request",
+            f"{name!r} can't be a tenant's name, which is of lower case letters, digits, - and _, 63 at most,"
+            " begins with a letter or digit",
+        )
 
 
 def read_tenant(body: Any) -> tuple[str, dict[str, int | None]]:

@@ -203,6 +203,16 @@ def test_a_value_that_is_none_is_named(headracectl: Any, options: list[str]) -> 
     assert not options or options[0] in answer.output
 
 
+@pytest.mark.parametrize("command", [("tenants", "create"), ("keys", "create", "--tenant")])
+def test_a_name_that_no_url_could_hold_is_refused(
+    headracectl: Any, queue: Queue, command: tuple[str, ...]
+) -> None:
+    done = headracectl(*command, "a/b")
+    assert done.exit_code == 1
+    assert "'a/b' can't be a tenant's name" in done.output
+    assert [tenant["name"] for tenant in tenants.list_all(queue.engine)] == ["default"]
+
+
 def test_a_tenant_that_is_not_there_can_not_be_changed(headracectl: Any) -> None:
     answer = headracectl("tenants", "set", "nobody", "--weight", "2")
     assert (answer.exit_code, "there is no tenant nobody" in answer.output) == (1, True)
