@@ -64,7 +64,7 @@ FROM runtime AS api
 COPY --from=build-api /venv /venv
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/livez', timeout=3)"]
+    CMD ["python", "-m", "app.probe", "/livez"]
 CMD ["gunicorn", "-c", "python:app.gunicorn_conf", "app.wsgi:application"]
 
 FROM runtime AS sender

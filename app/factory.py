@@ -76,10 +76,11 @@ def create_app(
     """
     pepper, ttl_s = settings.secret_key.get_secret_value(), settings.api.cache_ttl_s
     engine = engine or make_engine(
-        settings.database_url,
+        settings.api.database_url or settings.database_url,
         pool_size=settings.database_pool,
         lookups_only=True,
         application_name="headrace api",
+        scoped=settings.api.database_url is not None,
     )
     ringer = ringer or Ringer(settings.redis_url)
     wakeups = wakeups or Wakeups(settings.redis_url, max_waiters=settings.api.max_waiters)
@@ -120,5 +121,8 @@ def create_app(
 def _probe_engine(settings: Settings) -> Engine:
     # A connection of its own: a busy pool must not look like a database that is gone.
     return make_engine(
-        settings.database_url, pool_size=1, statement_timeout_s=2.0, application_name="headrace probe"
+        settings.api.database_url or settings.database_url,
+        pool_size=1,
+        statement_timeout_s=2.0,
+        application_name="headrace probe",
     )

@@ -94,6 +94,12 @@ class Api(_Group):
     processes: int = Field(
         0, ge=0, le=256, description="API processes; 0 is one per core, two at most: Postgres is the limit."
     )
+    database_url: SecretStr | None = Field(
+        None,
+        description="How the API reaches the same database as a role of its own, which row-level security "
+        "holds to the tenants that it works for; `headracectl migrate` makes it. `HEADRACE_DATABASE_URL`, "
+        "without that net, if absent.",
+    )
     public_url: str | None = Field(
         None,
         pattern=r"^https?://[^/?#\s]+$",
@@ -458,6 +464,9 @@ class Settings(_Group):
         wrong = []
         if not self.database_url.get_secret_value().startswith(("postgresql://", "postgres://")):
             wrong.append("HEADRACE_DATABASE_URL must start with postgresql://")
+        own = self.api.database_url
+        if own and not own.get_secret_value().startswith(("postgresql://", "postgres://")):
+            wrong.append("HEADRACE_API_DATABASE_URL must start with postgresql://")
         if not self.redis_url.get_secret_value().startswith(("redis://", "rediss://")):
             wrong.append("HEADRACE_REDIS_URL must start with redis:// or rediss://")
         if wrong:

@@ -10,7 +10,7 @@ import psycopg
 from headrace import Client
 from pydantic import SecretStr
 
-from app.db import accept, keys, models
+from app.db import accept, models, tenants
 from app.db.engine import Engine, make_engine
 from app.db.quotas import waiting_of_tenants
 from app.domain.ids import new_uuid
@@ -34,9 +34,9 @@ def run(stack: Stack, *, many: int = MANY, weight: int = 3) -> Measured:
     with Client(stack.url, _key(stack, "small")) as client:
         _ask(client)  # everything is loaded
         alone = _ask(client)
-        _submit(engine, echo, keys.ensure_tenant(engine, "large"), many)
+        _submit(engine, echo, tenants.ensure(engine, "large", actor="benchmark"), many)
         beside = _ask(client)
-    _submit(engine, echo, keys.ensure_tenant(engine, "larger"), many // 5, weight=weight)
+    _submit(engine, echo, tenants.ensure(engine, "larger", actor="benchmark"), many // 5, weight=weight)
     share = _share(stack, ("larger", "large"))
     engine.dispose()
     p99 = percentile(beside, 0.99)

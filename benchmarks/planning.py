@@ -155,7 +155,7 @@ def _own_version(engine: Engine) -> ModelVersion:
     assert minilm is not None
     label = new_uuid().hex[:8]
     spec = replace(minilm.spec, name="benchmark-planning", version=label, device=Device.REMOTE)
-    models.register(engine, spec)
+    models.register(engine, spec, actor="benchmark")
     version = models.find(engine, spec.name, spec.version)
     assert version is not None
     return version

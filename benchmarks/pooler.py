@@ -21,8 +21,8 @@ WINDOW = 8
 MODES = {"prepared": "", "pooler=transaction": "?pooler=transaction"}
 
 
-def _cpu_s(queue: Queue) -> float:
-    """What the backends of this queue's pool have used so far."""
+def backends_cpu_s(queue: Queue) -> float:
+    """What all backends of this queue's database have used so far, in seconds."""
     rows = queue.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
     times = [psutil.Process(row[0]).cpu_times() for row in rows]
     return sum(each.user + each.system for each in times)
@@ -35,13 +35,13 @@ def _measured(url: str) -> tuple[float, float, float]:
     for _ in range(40):
         queue.submit()
         settle(queue.engine, worker, [succeeded(job) for job in queue.claim(worker)])
-    began, own = _cpu_s(queue), time.process_time()
+    began, own = backends_cpu_s(queue), time.process_time()
     for _ in range(JOBS):
         queue.submit()
-    accepted = _cpu_s(queue)
+    accepted = backends_cpu_s(queue)
     while jobs := queue.claim(worker, WINDOW):
         settle(queue.engine, worker, [succeeded(job) for job in jobs])
-    ended, own = _cpu_s(queue), time.process_time() - own
+    ended, own = backends_cpu_s(queue), time.process_time() - own
     queue.engine.dispose()
     windows = JOBS / WINDOW
     return (accepted - began) / JOBS * 1e6, (ended - accepted) / windows * 1e6, own / JOBS * 1e6

@@ -77,7 +77,7 @@ def own_version(engine: Engine, name: str) -> ModelVersion:
     echo = models.find(engine, "echo", None)
     assert echo is not None
     spec = replace(echo.spec, name=f"benchmark-{name}", version=new_uuid().hex[-8:], device=Device.REMOTE)
-    models.register(engine, spec)
+    models.register(engine, spec, actor="benchmark")
     version = models.find(engine, spec.name, spec.version)
     assert version is not None
     return version

@@ -49,7 +49,8 @@ def template_database(postgres_server: PostgresServer) -> str:
 
     name = "migrated"
     postgres_server.execute(f"CREATE DATABASE {name}")
-    upgrade(postgres_server.url(name))
+    url = postgres_server.url(name)
+    upgrade(url, api_url=servers.api_url(url))
     # A connection to a template would make every copy fail.
     postgres_server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
     postgres_server.execute(

@@ -89,6 +89,13 @@ _CODES = (
     ErrorCode("version_gone", 409, "Version gone", "The job's model version is no longer registered."),
     ErrorCode("tenant_exists", 409, "Tenant exists", "There is a tenant of this name already."),
     ErrorCode(
+        "own_tenant",
+        409,
+        "Own tenant",
+        "A key can't disable the tenant that it is of: it would stop working, and could not undo it. Ask with"
+        " a key of another tenant, or use `headracectl tenants set`.",
+    ),
+    ErrorCode(
         "too_many_endpoints",
         409,
         "Too many webhook endpoints",

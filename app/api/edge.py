@@ -7,6 +7,7 @@ from uuid import uuid4
 import structlog
 from flask import Flask, Response, g, request
 
+from app.db.scope import work_for
 from app.observability import metrics, tracing
 from app.observability.logs import get_logger
 
@@ -30,6 +31,8 @@ def request_id() -> str:
 
 def _begin() -> None:
     g.began = time.perf_counter()
+    # Whoever had this thread before: nobody works for them any more.
+    work_for(None)
     given = request.headers.get("X-Request-Id", "")
     g.request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{uuid4().hex}"
     structlog.contextvars.clear_contextvars()

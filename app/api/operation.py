@@ -10,6 +10,7 @@ from flask import Blueprint, Response, after_this_request, g, request
 from pydantic import BaseModel
 
 from app.api.services import services
+from app.db.scope import work_for, work_for_operators
 from app.intake.authenticate import Principal
 
 View = Callable[..., Response]
@@ -91,6 +92,10 @@ def _guarded(view: View, scope: str | None) -> View:
         structlog.contextvars.bind_contextvars(tenant=principal.tenant, key_id=principal.key_id)
         if scope is not None:
             principal.require(scope)
+        if scope == "admin":
+            work_for_operators()
+        else:
+            work_for(principal.tenant_id)
         g.principal = principal
         return view(principal, **path)
 

@@ -3,6 +3,8 @@
 Imported by gunicorn's parent process too, so it imports nothing of the application.
 """
 
+import contextlib
+import socket
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +38,7 @@ class Worker(GeventWorker):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._idle: dict[Any, float] = {}
+        self._clients: dict[Any, Any] = {}
 
     def init_process(self) -> None:
         """In the child, before anything is served."""
@@ -61,6 +64,15 @@ class Worker(GeventWorker):
         for server in servers:
             server.stop(timeout=1)
 
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """Serve one connection, until it ends."""
+        here = gevent.getcurrent()
+        self._clients[here] = client
+        try:
+            super().handle(listener, client, addr)
+        finally:
+            del self._clients[here]
+
     def timeout_ctx(self) -> "_Idle":
         """Around waiting for a connection's next request."""
         return _Idle(self._idle, self.cfg.keepalive)
@@ -81,8 +93,7 @@ class Worker(GeventWorker):
         now = time.monotonic()
         for connection, since in list(self._idle.items()):
             if now - since > _LAST_CALL_S:
-                # Its loop takes this as the end of the connection.
-                gevent.kill(connection, StopIteration)
+                _hang_up(self._clients[connection])
 
 
 @dataclass(frozen=True)
@@ -100,6 +111,18 @@ def _take_the_rest(server: StreamServer) -> None:
     """Take the connections that the kernel has accepted for us: closing the listener would reset them."""
     while not server.full() and (connection := server.do_read()):
         server.do_handle(*connection)
+
+
+def _hang_up(client: Any) -> None:
+    """Have its reader find the end of the connection, but first whatever came before: this process may have
+    had no time to read it, and what looks like silence is a request.
+    """
+    # The kernel's socket, whatever is around it: TLS, once told to shut down, would not read what came.
+    with (
+        contextlib.suppress(OSError),  # the other side was first
+        socket.fromfd(client.fileno(), client.family, client.type) as raw,
+    ):
+        raw.shutdown(socket.SHUT_RD)
 
 
 class _Idle:

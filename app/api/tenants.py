@@ -1,5 +1,6 @@
 """`/v1/tenants`, `/v1/keys` and `/v1/audit`: who shares the system. For operators, over all tenants."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -18,7 +19,6 @@ from app.intake import tenant_request as shapes
 from app.intake.authenticate import Principal
 from app.intake.keys import issue_key, rotate_key
 from app.intake.query import DEFAULT_LIMIT, BadCursor, Reader, limit, read_query, short
-from app.intake.webhook_request import Rotation, read_grace
 
 blueprint = Blueprint("tenants", __name__)
 
@@ -123,18 +123,26 @@ def get(_principal: Principal, tenant: str) -> Response:
         "/v1/tenants/<tenant>",
         "tenants",
         "Change a tenant",
-        "Its weight, its limits, or whether it is disabled. Processes see it within seconds.",
+        "Its weight, its limits, or whether it is disabled. Processes see it within seconds. The tenant of"
+        " the key that asks can't be disabled: the key would lock itself out.",
         scope="admin",
         parameters=(_TENANT, p.CONTENT_ENCODING),
         body=shapes.TenantChange,
         answers={200: Answer("The tenant as it is now.", Tenant)},
-        errors=(*p.BODY_ERRORS, "tenant_not_found", "invalid_request"),
+        errors=(*p.BODY_ERRORS, "tenant_not_found", "own_tenant", "invalid_request"),
     ),
 )
 def update(principal: Principal, tenant: str) -> Response:
     """Change what is given."""
     _found(tenant)
-    row = sql.change(services().engine, tenant, shapes.read_change(read_json()), actor=_actor(principal))
+    values = shapes.read_change(read_json())
+    if values.get("disabled") and tenant == principal.tenant:
+        raise Conflict(
+            "own_tenant",
+            f"the key that asks is of the tenant {tenant} itself, and would stop working: ask with a key of"
+            f" another tenant, or run `headracectl tenants set {tenant} --disabled`",
+        )
+    row = sql.change(services().engine, tenant, values, actor=_actor(principal))
     if row is None:
         raise _no_tenant()
     return json_answer(shapes.show_tenant(row))
@@ -160,7 +168,7 @@ def update(principal: Principal, tenant: str) -> Response:
 def create_key(principal: Principal, tenant: str) -> Response:
     """Make a key of this tenant."""
     tenant_id = _found(tenant)["id"]
-    asked = shapes.read_key(read_json())
+    asked = shapes.read_key(read_json(), datetime.now(UTC))
     key = issue_key(
         services().engine,
         services().settings.secret_key.get_secret_value(),
@@ -205,11 +213,12 @@ def list_keys(_principal: Principal, tenant: str) -> Response:
         "/v1/keys/<key_id>/rotate",
         "tenants",
         "Put a new key in place of one",
-        "The new one may do what the old one may, and has no end. The old one works for the grace period, a"
-        " day if nothing is said. `key` is shown this once.",
+        "The new one may do what the old one may, and lives as long as that was to live, unless `expires_at`"
+        " is given. The old one works for the grace period, a day if nothing is said."
+        " `key` is shown this once.",
         scope="admin",
         parameters=(_KEY_ID, p.CONTENT_ENCODING),
-        body=Rotation,
+        body=shapes.KeyRotation,
         body_required=False,
         answers={201: Answer("The new key, with its secret.", ApiKeyWithSecret)},
         errors=(*p.BODY_ERRORS, "key_not_found", "invalid_request"),
@@ -218,9 +227,9 @@ def list_keys(_principal: Principal, tenant: str) -> Response:
 def rotate(principal: Principal, key_id: str) -> Response:
     """Make its successor."""
     _found_key(key_id)
-    grace_s = read_grace(read_optional_json())
+    grace_s, expires_at = shapes.read_rotation(read_optional_json(), datetime.now(UTC))
     pepper = services().settings.secret_key.get_secret_value()
-    return _made(rotate_key(services().engine, pepper, key_id, grace_s, actor=_actor(principal)))
+    return _made(rotate_key(services().engine, pepper, key_id, grace_s, expires_at, actor=_actor(principal)))
 
 
 @route(

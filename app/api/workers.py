@@ -9,7 +9,6 @@ from app.api.answers import json_answer
 from app.api.operation import Answer, Operation, route
 from app.api.schemas import Worker, WorkerList
 from app.api.services import services
-from app.db import audit
 from app.db import workers as sql
 from app.domain.ids import InvalidId, format_id, parse_id
 from app.errors import NotFound
@@ -60,11 +59,10 @@ def drain(principal: Principal, worker_id: str) -> Response:
         id = parse_id(WORKER, worker_id)
     except InvalidId:
         raise _not_found() from None
-    sql.tell_to_drain(engine, worker_id=id)
+    sql.tell_to_drain(engine, worker_id=id, subject=worker_id, actor=f"key:{principal.key_id}")
     rows = sql.list_all(engine, id)
     if not rows:
         raise _not_found()
-    audit.note(engine, f"key:{principal.key_id}", "workers.drain", worker_id)
     return json_answer(_shown(rows[0]))
 
 

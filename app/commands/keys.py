@@ -7,9 +7,11 @@ import click
 
 from app.commands.common import actor, as_json, operator_command, show
 from app.db import keys as sql
+from app.db import tenants
 from app.db.engine import make_engine
 from app.errors import NotFound
 from app.intake.keys import SCOPES, issue_key, rotate_key
+from app.intake.tenant_request import check_name
 from app.settings import Settings
 
 # Whoever has `admin` sees and drains everybody's workers: it is given by name only.
@@ -25,9 +27,11 @@ def keys() -> None:
 @click.option("--tenant", default="default", show_default=True, help="Made if there is none of this name.")
 @click.option("--name", default="", help="What the key is for.")
 @click.option(
-    "--scope", "scopes", multiple=True, help=f"Repeatable; default: all but admin. One of {' '.join(SCOPES)}."
+    "--scope", "scopes", type=click.Choice(SCOPES), multiple=True, help="Repeatable. Default: all but admin."
 )
-@click.option("--expires-days", type=click.IntRange(1), help="Days until it stops working. Default: never.")
+@click.option(
+    "--expires-days", type=click.IntRange(1, 36_500), help="Days until it stops working. Default: never."
+)
 @click.option(
     "--requests-per-minute", type=click.IntRange(0, 1_000_000), help="0: no limit. Default: its tenant's."
 )
@@ -44,13 +48,15 @@ def create(
 ) -> None:
     """Make a key and print it: the only time it is seen."""
     engine = make_engine(settings.database_url)
+    if tenants.get(engine, tenant) is None:
+        check_name(tenant)
     key = issue_key(
         engine,
         settings.secret_key.get_secret_value(),
-        sql.ensure_tenant(engine, tenant),
+        tenants.ensure(engine, tenant, actor=actor()),
         name=name,
         scopes=scopes or _USUAL,
-        expires_at=datetime.now(UTC) + timedelta(days=expires_days) if expires_days else None,
+        expires_at=_end(expires_days),
         requests_per_minute=requests_per_minute,
         actor=actor(),
     )
@@ -88,12 +94,21 @@ def list_keys(settings: Settings, as_json: bool) -> None:
 @keys.command()
 @click.argument("key_id")
 @click.option("--grace-s", default=86_400, show_default=True, type=click.IntRange(0, 604_800))
+@click.option(
+    "--expires-days",
+    type=click.IntRange(1, 36_500),
+    help="Days until the new one stops working. Default: as many as this one was made for.",
+)
 @operator_command
-def rotate(settings: Settings, key_id: str, grace_s: int) -> None:
+def rotate(settings: Settings, key_id: str, grace_s: int, expires_days: int | None) -> None:
     """Make a key that may do what this one may, and print it; this one ends after the grace period."""
+    engine = make_engine(settings.database_url)
     pepper = settings.secret_key.get_secret_value()
-    click.echo(rotate_key(make_engine(settings.database_url), pepper, key_id, grace_s, actor=actor()))
-    click.echo("Keep it: only its hash is stored.", err=True)
+    key = rotate_key(engine, pepper, key_id, grace_s, _end(expires_days), actor=actor())
+    click.echo(key)
+    made = sql.find(engine, key.split("_")[1])
+    until = f", until {made.expires_at:%Y-%m-%d %H:%M} UTC" if made and made.expires_at else ""
+    click.echo(f"Keep it{until}: only its hash is stored.", err=True)
 
 
 @keys.command()
@@ -105,3 +120,7 @@ def revoke(settings: Settings, key_id: str) -> None:
     if not sql.revoke(engine, key_id, actor=actor()):
         raise NotFound("key_not_found", f"there is no live key with the id {key_id}")
     click.echo(f"revoked {key_id}")
+
+
+def _end(days: int | None) -> datetime | None:
+    return datetime.now(UTC) + timedelta(days=days) if days else None

@@ -13,6 +13,11 @@ from app.settings import Settings
 @operator_command
 def migrate(settings: Settings, revision: str, down: bool) -> None:
     """Run the migrations. Safe to run from several machines at a time: they queue up."""
-    step = downgrade if down else upgrade
-    step(settings.database_url.get_secret_value(), revision)
+    url, api_url = settings.database_url.get_secret_value(), settings.api.database_url
+    if down:
+        downgrade(url, revision)
+    else:
+        upgrade(url, revision, api_url.get_secret_value() if api_url else None)
+        if api_url and revision == "head":
+            click.echo("the role of HEADRACE_API_DATABASE_URL may do what the API does")
     click.echo(f"the schema is at {revision}")

@@ -11,7 +11,6 @@ import click
 from app.commands.common import actor, as_json, operator_command, show
 from app.commands.slots import slots
 from app.commands.tune import tune
-from app.db import audit
 from app.db import models as sql
 from app.db.engine import make_engine
 from app.errors import HeadraceError, NotFound
@@ -32,15 +31,13 @@ def models() -> None:
 def register(settings: Settings, source: str, replace: bool, as_json: bool) -> None:
     """Register a model class (FILE.py:CLASS or package.module:CLASS) and make its version the current one."""
     try:
-        name, version = register_source(settings, source, replace=replace)
+        name, version = register_source(settings, source, replace=replace, actor=actor())
     except HeadraceError:
         raise
     except Exception:
         # The user's own module failed to import: its traceback is what they need to see.
         traceback.print_exc()
         sys.exit(f"Error: {source} could not be imported")
-    engine = make_engine(settings.database_url)
-    audit.note(engine, actor(), "models.register", f"{name}@{version}", source=source, replace=replace)
     if as_json:
         click.echo(json.dumps({"model": name, "version": version}))
     else:
@@ -82,8 +79,7 @@ def use(settings: Settings, model: str) -> None:
     found = sql.find(engine, name, version or None)
     if found is None:
         raise NotFound("model_not_found", f"there is no model {model}")
-    sql.make_current(engine, name, found.id)
-    audit.note(engine, actor(), "models.use", f"{name}@{found.spec.version}")
+    sql.make_current(engine, found, actor=actor())
     click.echo(f"{name} is {name}@{found.spec.version} from now on")
 
 

@@ -8,6 +8,7 @@ from app.commands.common import actor, as_json, operator_command, show
 from app.db import tenants as sql
 from app.db.engine import make_engine
 from app.errors import Conflict, NotFound
+from app.intake.tenant_request import check_name
 from app.settings import Settings
 
 # A window holds an entry for each request.
@@ -44,6 +45,7 @@ def tenants() -> None:
 @operator_command
 def create(settings: Settings, name: str) -> None:
     """Make a tenant with the default limits. It needs a key next: `headracectl keys create`."""
+    check_name(name)
     engine = make_engine(settings.database_url)
     if sql.create(engine, name, actor=actor()) is None:
         raise Conflict("tenant_exists", f"there is a tenant {name} already")

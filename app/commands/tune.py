@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.commands import trials
-from app.commands.common import as_json, operator_command
+from app.commands.common import actor, as_json, operator_command
 from app.commands.trials import Conditions, Trial
 from app.db import models as sql
 from app.db.engine import make_engine
@@ -109,7 +109,7 @@ def tune(
     chosen = trials.choose(done, min_similarity, min_speedup)
     registered = None
     if chosen and register:
-        tuned = add_variant(engine, spec, chosen.variant)
+        tuned = add_variant(engine, spec, chosen.variant, actor=actor())
         registered = f"{tuned.name}@{tuned.version}"
     if as_json:
         click.echo(json.dumps(_report(done, chosen, registered, min_similarity)))

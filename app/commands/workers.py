@@ -6,7 +6,6 @@ from pathlib import Path
 import click
 
 from app.commands.common import actor, as_json, operator_command, show, state_dir_option
-from app.db import audit
 from app.db import workers as sql
 from app.db.engine import make_engine
 from app.errors import NotFound
@@ -46,12 +45,17 @@ def drain(
     """
     if (name is None) == (pool is None):
         raise click.UsageError("say which: a NAME, or --pool")
-    engine = make_engine(settings.database_url)
-    told = sql.tell_to_drain(engine, name=name, pool=pool, within_s=within_s)
+    told = sql.tell_to_drain(
+        make_engine(settings.database_url),
+        name=name,
+        pool=pool,
+        within_s=within_s,
+        subject=name or f"pool {pool}",
+        actor=actor(),
+    )
     if not told:
         which = f"of pool {pool}" if pool else f"named {name}"
         raise NotFound("worker_not_found", f"there is no ready worker {which}")
-    audit.note(engine, actor(), "workers.drain", name or f"pool {pool}", workers=told, within_s=within_s)
     if as_json:
         click.echo(json.dumps({"draining": told}))
     else:

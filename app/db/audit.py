@@ -24,14 +24,10 @@ _LIST = text(
 )
 
 
-def note(engine: Engine, actor: str, action: str, subject: str, **details: Any) -> None:
-    """Add a line. `actor` is `key:ID` or `cli:USER@HOST`; details hold no secret."""
-    with connect(engine) as connection:
-        write(connection, actor, action, subject, **details)
-
-
 def write(connection: Connection, actor: str, action: str, subject: str, **details: Any) -> None:
-    """As `note`, in the transaction of what it tells of: there is a line if and only if it was done."""
+    """Add a line, in the transaction of what it tells of: there is one if and only if it was done.
+    `actor` is `key:ID` or `cli:USER@HOST`; details hold no secret.
+    """
     connection.execute(
         _NOTE,
         {"actor": actor, "action": action, "subject": subject, "details": orjson.dumps(details).decode()},

@@ -13,14 +13,14 @@ from app.domain.states import JobStatus
 # What `{chosen}` says of a waiting job's `job_id`: which of them end.
 _END = f"""
     WITH ready AS (
-        DELETE FROM job_ready WHERE {{chosen_ready}} RETURNING job_id, lane
+        DELETE FROM job_ready WHERE {{chosen_ready}} RETURNING job_id, lane, tenant_id
     ), deferred AS (
-        DELETE FROM job_deferred WHERE {{chosen_deferred}} RETURNING job_id, lane
+        DELETE FROM job_deferred WHERE {{chosen_deferred}} RETURNING job_id, lane, tenant_id
     ), taken AS (
-        SELECT job_id, lane, 'canceled' AS status FROM ready
-         UNION ALL SELECT job_id, lane, 'canceled' FROM deferred
+        SELECT job_id, lane, tenant_id, 'canceled' AS status FROM ready
+         UNION ALL SELECT job_id, lane, tenant_id, 'canceled' FROM deferred
     ), ended AS (
-        INSERT INTO job_results (job_id, status) SELECT job_id, status FROM taken
+        INSERT INTO job_results (job_id, status, tenant_id) SELECT job_id, status, tenant_id FROM taken
         RETURNING job_id, status
     ), {tell_of_jobs("ended", "job.completed")}, {tally("taken")}
 """

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, TextClause, create_engine, event
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
 
+from app.db import scope
 from app.errors import Unavailable
 
 # A lost server must be noticed by the process that waits for it, well within a lease (30 s).
@@ -36,6 +37,8 @@ _LOOKUPS_ONLY = (
 
 _COPY_BYTES = 256 * 1024
 
+_BY_TRANSACTION = "headrace_scoped_by_transaction"
+
 _POOLER = ("pooler", "transaction")
 """In a database URL: a pooler that gives each transaction any connection is in front of Postgres."""
 
@@ -47,12 +50,14 @@ def make_engine(
     statement_timeout_s: float = 10.0,
     lookups_only: bool = False,
     application_name: str = "headrace",
+    scoped: bool = False,
 ) -> Engine:
     """An engine whose statements end within `statement_timeout_s` and whose idle transactions are cut.
 
     Each connection autocommits: a verb is one statement, or says `with transaction(...)`.
-    `lookups_only` is for the hot path of API and workers, see `_LOOKUPS_ONLY`. Behind a pooler
-    (`pooler=transaction` in the URL) the limits are the role's, and nothing is prepared.
+    `lookups_only` is for the hot path of API and workers, see `_LOOKUPS_ONLY`. `scoped`: its role sees the
+    rows of those tenants that `app/db/scope.py` says it works for. Behind a pooler (`pooler=transaction` in
+    the URL) the limits are the role's, nothing is prepared, and what is scoped is always a transaction.
     """
     options = (
         f"-c statement_timeout={int(statement_timeout_s * 1000)}"
@@ -61,7 +66,8 @@ def make_engine(
     )
     if lookups_only:
         options += _LOOKUPS_ONLY
-    if is_pooled(url.get_secret_value()):
+    pooled = is_pooled(url.get_secret_value())
+    if pooled:
         # What a connection is told or has prepared stays with the pooler, for whoever comes next. So nothing
         # is: the role's settings hold these limits, see docs/guides/operate.md.
         own: dict[str, Any] = {"prepare_threshold": None}
@@ -81,7 +87,10 @@ def make_engine(
         connect_args={**_TCP, **own, "application_name": application_name},
         json_deserializer=orjson.loads,
         json_serializer=lambda value: orjson.dumps(value).decode(),
+        execution_options={_BY_TRANSACTION: scoped and pooled},
     )
+    if scoped and not pooled:
+        scope.say_at_checkout(engine)
 
     @event.listens_for(engine, "handle_error")
     def drop_pool_on_disconnect(context: Any) -> None:
@@ -110,8 +119,12 @@ def is_pooled(url: str) -> bool:
 @contextmanager
 def connect(engine: Engine) -> Iterator[Connection]:
     """A connection in autocommit. Raises `Unavailable` when Postgres can't be reached or just went away."""
-    with translate_errors(), engine.connect() as connection:
-        yield connection
+    if engine.get_execution_options().get(_BY_TRANSACTION):
+        with transaction(engine) as connection:
+            yield connection
+    else:
+        with translate_errors(), engine.connect() as connection:
+            yield connection
 
 
 def rows(engine: Engine, statement: TextClause, parameters: Mapping[str, Any]) -> Sequence[Any]:
@@ -145,6 +158,8 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     with translate_errors(), engine.connect() as connection:
         connection = connection.execution_options(isolation_level="READ COMMITTED")
         with connection.begin():
+            if engine.get_execution_options().get(_BY_TRANSACTION):
+                scope.say_in_transaction(connection)
             yield connection
 
 
@@ -176,7 +191,9 @@ def _parts(rows: Iterable[str]) -> Iterator[bytes]:
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Turn "the server is not there" into `Unavailable`; every other error is a bug and passes through."""
+    """Turn "the server is not there" into `Unavailable`; every other error is a bug and passes through,
+    without the values that Postgres quotes: who catches it may show it anywhere, as Celery does in Flower.
+    """
     try:
         yield
     except TimeoutError as error:
@@ -184,7 +201,23 @@ def translate_errors() -> Iterator[None]:
     except DBAPIError as error:
         if error.connection_invalidated or isinstance(error, OperationalError):
             raise Unavailable("the database is not reachable") from error
+        if isinstance(error.orig, psycopg.Error):
+            error.args = (_forget_values(error.orig),)
         raise
+    except psycopg.Error as error:  # of COPY
+        _forget_values(error)
+        raise
+
+
+def _forget_values(error: psycopg.Error) -> str:
+    """Have the error say its code and what it is about: no row, no value. Returns what it says now."""
+    told = error.diag
+    state = error.sqlstate or "no code"
+    # These speak of the statement, or are our functions' own.
+    said = told.message_primary if state.startswith(("42", "P0")) else None
+    named = filter(None, (state, told.table_name, told.column_name, told.constraint_name, said))
+    error.args = (" ".join(named),)
+    return str(error.args[0])
 
 
 def sqlstate(error: Unavailable) -> str | None:

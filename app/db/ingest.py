@@ -66,11 +66,11 @@ _REACHED = text(
 _END_AT_ONCE = text(
     f"""
     WITH taken AS (
-        SELECT id AS job_id, lane, CAST(:status AS text) AS status
+        SELECT id AS job_id, lane, tenant_id, CAST(:status AS text) AS status
           FROM jobs WHERE id >= :first AND id <= :last
     ), ended AS (
-        INSERT INTO job_results (job_id, status, reason)
-        SELECT job_id, status, CAST(:reason AS text) FROM taken
+        INSERT INTO job_results (job_id, status, reason, tenant_id)
+        SELECT job_id, status, CAST(:reason AS text), tenant_id FROM taken
         RETURNING job_id
     ), {tell_of_jobs("ended", "job.completed")}, {tally("taken")}
     SELECT count(*) FROM ended

@@ -10,14 +10,6 @@ from app.db import audit
 from app.db.engine import connect, transaction
 from app.domain.limits import TenantLimits
 
-_TENANT = text(
-    """
-    WITH made AS (
-        INSERT INTO tenants (name) VALUES (:name) ON CONFLICT (name) DO NOTHING RETURNING id
-    )
-    SELECT id FROM made UNION ALL SELECT id FROM tenants WHERE name = :name LIMIT 1
-    """
-)
 _INSERT = text(
     """
     INSERT INTO api_keys (id, tenant_id, name, secret_hash, scopes, expires_at, requests_per_minute)
@@ -61,20 +53,27 @@ _PAGE = text(
     .replace("WHERE CAST(:tenant_id AS integer) IS NULL OR", "WHERE")
     + " LIMIT :limit"
 )
-# The old one lives on beside the new one, but no longer than it would have anyway.
+# The old one lives on beside the new one, but no longer than it would have anyway. The new one lives as long
+# as the old one was to live, unless its end is given; Python knows no later year.
 _ROTATE = text(
     """
     WITH old AS (
-        UPDATE api_keys k
-           SET expires_at = least(k.expires_at, now() + make_interval(secs => :grace_s))
-          FROM tenants t
-         WHERE k.id = :id AND t.id = k.tenant_id AND t.disabled_at IS NULL
+        SELECT k.* FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
+         WHERE k.id = :id AND t.disabled_at IS NULL
            AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
-        RETURNING k.tenant_id, k.name, k.scopes, k.requests_per_minute
+           FOR UPDATE OF k
+    ), ending AS (
+        UPDATE api_keys k
+           SET expires_at = least(old.expires_at, now() + make_interval(secs => :grace_s))
+          FROM old WHERE k.id = old.id
     )
-    INSERT INTO api_keys (id, tenant_id, name, secret_hash, scopes, requests_per_minute)
-    SELECT :new_id, tenant_id, name, :secret_hash, scopes, requests_per_minute FROM old
-    RETURNING id
+    INSERT INTO api_keys (id, tenant_id, name, secret_hash, scopes, requests_per_minute, expires_at)
+    SELECT :new_id, tenant_id, name, :secret_hash, scopes, requests_per_minute,
+           CASE WHEN CAST(:expires_at AS timestamptz) IS NOT NULL THEN :expires_at
+                WHEN expires_at IS NOT NULL
+                THEN least(now() + (expires_at - created_at), timestamptz '9999-12-31 00:00:00Z') END
+      FROM old
+    RETURNING expires_at
     """
 )
 _REVOKE = text("UPDATE api_keys SET revoked_at = now() WHERE id = :id AND revoked_at IS NULL RETURNING id")
@@ -107,12 +106,6 @@ class KeyRow:
     limits: TenantLimits
     weight: int
     """Of its tenant."""
-
-
-def ensure_tenant(engine: Engine, name: str) -> int:
-    """The tenant's id, made if there was none."""
-    with connect(engine) as connection:
-        return connection.execute(_TENANT, {"name": name}).scalar_one()
 
 
 def insert(
@@ -166,14 +159,27 @@ def list_page(engine: Engine, tenant_id: int, limit: int, after: str | None) -> 
         return [_row(row) for row in connection.execute(_PAGE, asked)]
 
 
-def rotate(engine: Engine, key_id: str, *, new_id: str, secret_hash: bytes, grace_s: int, actor: str) -> bool:
-    """Store a new key like the live one `key_id`, which ends in `grace_s`. False if there is none."""
+def rotate(
+    engine: Engine,
+    key_id: str,
+    *,
+    new_id: str,
+    secret_hash: bytes,
+    grace_s: int,
+    expires_at: datetime | None,
+    actor: str,
+) -> bool:
+    """Store a new key like the live one `key_id`, which ends in `grace_s`. False if there is none.
+
+    The new one ends at `expires_at`; None: after as long as the old one was made for, or never as it.
+    """
     asked = {"id": key_id, "new_id": new_id, "secret_hash": secret_hash, "grace_s": grace_s}
     with transaction(engine) as connection:
-        made = connection.execute(_ROTATE, asked).one_or_none() is not None
+        made = connection.execute(_ROTATE, {**asked, "expires_at": expires_at}).one_or_none()
         if made:
-            audit.write(connection, actor, "keys.rotate", key_id, new=new_id, grace_s=grace_s)
-    return made
+            details = {"new": new_id, "grace_s": grace_s, "new_expires_at": made.expires_at}
+            audit.write(connection, actor, "keys.rotate", key_id, **details)
+    return made is not None
 
 
 def revoke(engine: Engine, key_id: str, *, actor: str) -> bool:

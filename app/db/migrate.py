@@ -9,7 +9,7 @@ from alembic.config import Config
 from pydantic import SecretStr
 from sqlalchemy.exc import OperationalError
 
-from app.db import partitions
+from app.db import partitions, roles
 from app.db.engine import is_pooled, make_engine, transaction
 from app.errors import SettingsError, Unavailable
 
@@ -29,11 +29,16 @@ def alembic_config(database_url: str) -> Config:
     return config
 
 
-def upgrade(database_url: str, revision: str = "head") -> None:
-    """Bring the schema to `revision`. Safe to run from several processes at a time: they queue up."""
+def upgrade(database_url: str, revision: str = "head", api_url: str | None = None) -> None:
+    """Bring the schema to `revision`. Safe to run from several processes at a time: they queue up.
+
+    `api_url`: how the API connects, if by a role of its own. At the head it is given what it needs.
+    """
     _run(lambda config: command.upgrade(config, revision), database_url)
     if revision == "head":
         _make_partitions(database_url)
+        if api_url is not None:
+            roles.admit(database_url, api_url)
 
 
 def downgrade(database_url: str, revision: str) -> None:

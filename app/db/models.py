@@ -3,9 +3,10 @@
 from typing import Any
 
 import orjson
-from sqlalchemy import Engine, Row, text
+from sqlalchemy import Connection, Engine, Row, text
 
-from app.db.engine import connect
+from app.db import audit
+from app.db.engine import connect, transaction
 from app.domain.lanes import Device
 from app.domain.model import ModelSpec, ModelVersion
 
@@ -70,28 +71,41 @@ _LIST = text(
 )
 
 
-def register(engine: Engine, spec: ModelSpec) -> bool:
+def register(engine: Engine, spec: ModelSpec, *, actor: str) -> bool:
     """Insert the version and make it the current one. False, and nothing changed, if it exists already."""
-    with connect(engine) as connection:
-        return connection.execute(_REGISTER, _parameters(spec)).one_or_none() is not None
+    with transaction(engine) as connection:
+        made = connection.execute(_REGISTER, _parameters(spec)).one_or_none() is not None
+        if made:
+            _note(connection, actor, spec)
+    return made
 
 
-def add(engine: Engine, spec: ModelSpec) -> bool:
+def add(engine: Engine, spec: ModelSpec, *, actor: str) -> bool:
     """Insert one more version of a known model; which one is current stays. False if it exists already."""
-    with connect(engine) as connection:
-        return connection.execute(_ADD, _parameters(spec)).one_or_none() is not None
+    with transaction(engine) as connection:
+        made = connection.execute(_ADD, _parameters(spec)).one_or_none() is not None
+        if made:
+            _note(connection, actor, spec, current=False)
+    return made
 
 
-def replace(engine: Engine, version_id: int, spec: ModelSpec) -> None:
-    """Put other code behind a version. For development stacks only: see `register_source`."""
-    with connect(engine) as connection:
+def replace(engine: Engine, version_id: int, spec: ModelSpec, *, actor: str) -> None:
+    """Put other code behind a version, and make it the current one. For development stacks only: see
+    `register_source`.
+    """
+    with transaction(engine) as connection:
         connection.execute(_REPLACE, {**_parameters(spec), "id": version_id})
+        connection.execute(_MAKE_CURRENT, {"model": spec.name, "id": version_id})
+        _note(connection, actor, spec, replace=True)
 
 
-def make_current(engine: Engine, model: str, version_id: int) -> None:
+def make_current(engine: Engine, version: ModelVersion, *, actor: str) -> None:
     """Requests that name no version get this one from now on."""
-    with connect(engine) as connection:
-        connection.execute(_MAKE_CURRENT, {"model": model, "id": version_id})
+    spec = version.spec
+    with transaction(engine) as connection:
+        changed = connection.execute(_MAKE_CURRENT, {"model": spec.name, "id": version.id})
+        if changed.rowcount:
+            audit.write(connection, actor, "models.use", f"{spec.name}@{spec.version}")
 
 
 def find(engine: Engine, model: str, version: str | None) -> ModelVersion | None:
@@ -135,6 +149,11 @@ def version_from_row(row: Row[Any]) -> ModelVersion:
             variant=row.variant,
         ),
     )
+
+
+def _note(connection: Connection, actor: str, spec: ModelSpec, **details: bool) -> None:
+    subject = f"{spec.name}@{spec.version}"
+    audit.write(connection, actor, "models.register", subject, source=spec.source, **details)
 
 
 def _parameters(spec: ModelSpec) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from app.db.engine import connect
 # The join on the lease keeps a zombie from talking about a job that is no longer its own.
 _REPORT = text(
     """
-    INSERT INTO job_progress (job_id, epoch, fraction, message)
-    SELECT l.job_id, l.epoch, :fraction, CAST(:message AS text)
+    INSERT INTO job_progress (job_id, epoch, fraction, message, tenant_id)
+    SELECT l.job_id, l.epoch, :fraction, CAST(:message AS text), l.tenant_id
       FROM job_leases l WHERE l.job_id = :job_id AND l.epoch = :epoch
     ON CONFLICT (job_id) DO UPDATE
        SET epoch = excluded.epoch, fraction = excluded.fraction, message = excluded.message,

@@ -71,14 +71,16 @@ _RESCUE = text(
           FROM judged
     ), attempted AS (
         INSERT INTO job_attempts (job_id, epoch, attempt, worker_id, pool, purchase, device,
-                                  started_at, batch_size, outcome, error_code)
+                                  started_at, batch_size, outcome, error_code, tenant_id)
         SELECT job_id, epoch, attempt + 1, worker_id, pool, purchase, device, claimed_at,
                CASE WHEN suspect THEN size END, outcome,
                CASE WHEN status = 'failed' AND outcome = 'timeout' THEN 'execution_timeout'
-                    WHEN status = 'failed' THEN 'worker_crashed' END
+                    WHEN status = 'failed' THEN 'worker_crashed' END,
+               tenant_id
           FROM verdict
     ), finished AS (
-        INSERT INTO job_results (job_id, status, error, started_at, epoch, device, batch_size)
+        INSERT INTO job_results (job_id, status, error, started_at, epoch, device, batch_size,
+                                 tenant_id)
         SELECT job_id, status,
                CASE WHEN status <> 'failed' THEN NULL
                     WHEN outcome = 'timeout' THEN json_build_object(
@@ -89,7 +91,7 @@ _RESCUE = text(
                         'message', format('the worker process died %s times while it ran this job',
                                           deaths))
                END,
-               claimed_at, epoch, device, CASE WHEN suspect THEN size END
+               claimed_at, epoch, device, CASE WHEN suspect THEN size END, tenant_id
           FROM verdict WHERE status <> 'queued'
         RETURNING job_id
     ), {tell_of_jobs("finished", "job.completed")}, {tally("verdict")}, returned AS (

@@ -43,16 +43,17 @@ _SETTLE = f"""
                   i.batch_size, i.units, i.run_s, i.device_s
     ), attempted AS (
         INSERT INTO job_attempts (job_id, epoch, attempt, worker_id, pool, purchase, device,
-                                  started_at, run_s, device_s, batch_size, units, outcome, error_code)
+                                  started_at, run_s, device_s, batch_size, units, outcome, error_code,
+                                  tenant_id)
         SELECT job_id, epoch, attempt + 1, worker_id, CAST(:pool AS text),
                CAST(:purchase AS text), CAST(:device AS text), claimed_at, run_s, device_s,
-               batch_size, units, outcome, error_code
+               batch_size, units, outcome, error_code, tenant_id
           FROM released
     ), finished AS (
         INSERT INTO job_results (job_id, status, output, error, started_at, epoch, device,
-                                 batch_size, units, run_s, device_s)
+                                 batch_size, units, run_s, device_s, tenant_id)
         SELECT job_id, status, CAST(output AS json), CAST(error AS json), claimed_at, epoch,
-               CAST(:device AS text), batch_size, units, run_s, device_s
+               CAST(:device AS text), batch_size, units, run_s, device_s, tenant_id
           FROM released
          WHERE status IN ('succeeded', 'failed', 'canceled')
         RETURNING job_id

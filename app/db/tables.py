@@ -45,6 +45,11 @@ def _moment(name: str, *, null: bool = False, default: bool = False) -> Column[A
     return Column(name, TIMESTAMP(timezone=True), nullable=null, server_default=_NOW if default else None)
 
 
+def _whose() -> Column[Any]:
+    """The job's tenant, for row-level security. A trigger looks it up for whoever doesn't say."""
+    return Column("tenant_id", Integer)
+
+
 # Small tables that live by insert and delete: vacuum them by count, not by share, and at once.
 _CHURN: dict[str, Any] = {
     "postgresql_with": {
@@ -245,6 +250,7 @@ job_results = Table(
     Column("units", Integer),
     Column("run_s", REAL),
     Column("device_s", REAL),
+    _whose(),
     CheckConstraint("status IN ('succeeded', 'failed', 'canceled', 'expired')", name="status"),
     CheckConstraint("(status = 'failed') = (error IS NOT NULL)", name="error"),
     CheckConstraint("status = 'succeeded' OR output IS NULL", name="output"),
@@ -271,6 +277,7 @@ job_attempts = Table(
     Column("units", Integer),
     Column("outcome", Text, nullable=False),
     Column("error_code", Text),
+    _whose(),
     CheckConstraint(
         "outcome IN ('succeeded', 'error', 'canceled', 'crashed', 'timeout', 'lost', 'released')",
         name="outcome",
@@ -387,6 +394,7 @@ job_progress = Table(
     Column("fraction", REAL, nullable=False),
     Column("message", Text),
     _moment("updated_at", default=True),
+    _whose(),
     CheckConstraint("fraction >= 0 AND fraction <= 1", name="fraction"),
     **_CHURN,
 )

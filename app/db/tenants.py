@@ -37,6 +37,13 @@ def create(
     return dict(row) if row else None
 
 
+def ensure(engine: Engine, name: str, *, actor: str) -> int:
+    """The id of the tenant of this name, which is made if there is none."""
+    row = get(engine, name) or create(engine, name, actor=actor) or get(engine, name)
+    assert row is not None, "tenants are never removed"
+    return int(row["id"])
+
+
 def list_all(engine: Engine) -> Sequence[dict[str, Any]]:
     """Every tenant, by name."""
     with connect(engine) as connection:

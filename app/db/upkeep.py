@@ -67,10 +67,10 @@ _EXPIRE = f"""
         SELECT job_id FROM {{place}} WHERE expires_at <= now() LIMIT :limit FOR UPDATE SKIP LOCKED
     ), taken AS (
         DELETE FROM {{place}} p USING late WHERE p.job_id = late.job_id
-        RETURNING p.job_id, p.lane, 'expired' AS status
+        RETURNING p.job_id, p.lane, p.tenant_id, 'expired' AS status
     ), ended AS (
-        INSERT INTO job_results (job_id, status, reason)
-        SELECT job_id, 'expired', 'queue_ttl_passed' FROM taken
+        INSERT INTO job_results (job_id, status, reason, tenant_id)
+        SELECT job_id, 'expired', 'queue_ttl_passed', tenant_id FROM taken
         RETURNING job_id
     ), {tell_of_jobs("ended", "job.completed")}, {tally("taken")}
     SELECT job_id FROM ended

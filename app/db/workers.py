@@ -8,7 +8,8 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Engine, text
 
-from app.db.engine import connect, rows
+from app.db import audit
+from app.db.engine import connect, rows, transaction
 from app.domain.draining import DrainCause
 from app.domain.retry import RetryPolicy
 from app.domain.stages import ClaimedJob, WorkerIdentity
@@ -147,16 +148,20 @@ def tell_to_drain(
     pool: str | None = None,
     worker_id: UUID | None = None,
     within_s: float | None = None,
+    subject: str,
+    actor: str,
 ) -> list[str]:
     """Tell whole workers to leave, within so many seconds or in their own time: those that `name` names (a
     worker, or one of its children), those of a pool, or that of one child. Returns the names of the children
-    that were told; they hear of it with their next heartbeat.
+    that were told; they hear of it with their next heartbeat. `subject`: what the audit log calls them.
     """
     statement = _TELL_ONE if worker_id else _TELL_POOL if pool is not None else _TELL_NAMED
     named: dict[str, Any] = {"id": worker_id} if worker_id else {"pool": pool} if pool else {"name": name}
-    with connect(engine) as connection:
-        told = connection.execute(statement, {**named, "within_s": within_s})
-        return sorted(told.scalars())
+    with transaction(engine) as connection:
+        told = sorted(connection.execute(statement, {**named, "within_s": within_s}).scalars())
+        if told:
+            audit.write(connection, actor, "workers.drain", subject, workers=told, within_s=within_s)
+    return told
 
 
 def leases(engine: Engine, worker_id: UUID) -> list[ClaimedJob]:

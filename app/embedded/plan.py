@@ -68,12 +68,16 @@ def make(state: StateDir, options: Options, environ: Mapping[str, str]) -> Plan:
     flower_login = f"{programs.FLOWER_USER}:{state.password('flower')}"
 
     database_url = told.get("HEADRACE_DATABASE_URL", "")
+    api_database_url = told.get("HEADRACE_API_DATABASE_URL", "")
     postgres = None
     opened: list[Path] = []
+    if _is_embedded(api_database_url, state.password("postgres-api")):
+        api_database_url = ""
     if _is_embedded(database_url, state.password("postgres")):
         server, port = Postgres(state.postgres, state.password("postgres")), ports.take(_port(database_url))
         opened = server.prepare()
         database_url = server.url(port)
+        api_database_url = server.api_url(port, state.password("postgres-api"))
         servers.append(server.program(port))
         postgres = (server, port)
 
@@ -87,6 +91,7 @@ def make(state: StateDir, options: Options, environ: Mapping[str, str]) -> Plan:
         "HEADRACE_URL": f"http://{LOOPBACK}:{api_port}",
         "HEADRACE_API_KEY": told.get("HEADRACE_API_KEY", ""),
         "HEADRACE_DATABASE_URL": database_url,
+        **({"HEADRACE_API_DATABASE_URL": api_database_url} if api_database_url else {}),
         "HEADRACE_REDIS_URL": redis_url,
         "HEADRACE_FLOWER_URL": f"http://{flower_login}@{LOOPBACK}:{flower_port}",
         "HEADRACE_SECRET_KEY": told.get("HEADRACE_SECRET_KEY") or token_urlsafe(48),

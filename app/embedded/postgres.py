@@ -18,7 +18,7 @@ from app.embedded.program import Program
 from app.embedded.state import write_private
 
 VERSION = 18
-USER = "headrace"
+USER, API_USER = "headrace", "headrace_api"
 DATABASE = "headrace"
 
 # Written to postgresql.conf when the data folder is made; the user may change them there.
@@ -35,6 +35,9 @@ TUNING: Mapping[str, str] = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
+
+# Else its log quotes the row that breaks a constraint. By option, since older data folders need it, too.
+ALWAYS: Mapping[str, str] = {"log_error_verbosity": "terse"}
 
 
 def binaries() -> Path:
@@ -77,6 +80,7 @@ class Postgres:
         """What runs the server in the foreground, as its own user when we are root."""
         command = [str(binaries() / "postgres"), "-D", str(self.data), "-p", str(port)]
         command += ["-c", f"listen_addresses={LOOPBACK}", "-c", "unix_socket_directories="]
+        command += [word for name, value in ALWAYS.items() for word in ("-c", f"{name}={value}")]
         return Program(
             name="postgres",
             command=command,
@@ -92,6 +96,10 @@ class Postgres:
     def url(self, port: int, database: str = DATABASE) -> str:
         """How clients reach it."""
         return f"postgresql://{USER}:{self._password}@{LOOPBACK}:{port}/{database}"
+
+    def api_url(self, port: int, password: str, database: str = DATABASE) -> str:
+        """How the API reaches it, which has a role of its own."""
+        return f"postgresql://{API_USER}:{password}@{LOOPBACK}:{port}/{database}"
 
     def create_database(self, port: int) -> None:
         """Make the database unless it is there."""

@@ -144,17 +144,17 @@ def _provision(planned: Plan, sources: list[str]) -> dict[str, str]:
     """Bring the schema up to date, and see that there are a key and the models."""
     from app import settings
     from app.db.migrate import upgrade
-    from app.intake.provision import ensure_tenant_and_key
+    from app.intake.provision import ACTOR, ensure_tenant_and_key
     from app.intake.registry import register_source
 
-    upgrade(planned.env["HEADRACE_DATABASE_URL"])
+    upgrade(planned.env["HEADRACE_DATABASE_URL"], api_url=planned.env.get("HEADRACE_API_DATABASE_URL"))
     loaded = settings.load(planned.environ)
     key = ensure_tenant_and_key(loaded, key=planned.env["HEADRACE_API_KEY"] or None)
     for source in models.examples():
         # Their code comes with Headrace and changes with it.
-        register_source(loaded, source, replace=True)
+        register_source(loaded, source, replace=True, actor=ACTOR)
     for source in sources:
-        register_source(loaded, source)
+        register_source(loaded, source, actor=ACTOR)
     return {**planned.env, "HEADRACE_API_KEY": key}
 
 

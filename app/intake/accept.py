@@ -15,6 +15,7 @@ from app.db import accept as sql
 from app.db import jobs
 from app.db.engine import Engine
 from app.db.quotas import waiting_of_tenants
+from app.db.scope import on_behalf_of
 from app.domain.ids import format_id, new_uuid
 from app.domain.lanes import Lane, Priority
 from app.domain.model import ModelVersion
@@ -126,7 +127,8 @@ class Intake:
         """Commit them in one statement, then ring once for each version and lane."""
         jobs = [prepared.job for prepared, _ in group]
         turns = self._shares.turns(jobs)
-        written = sql.accept_group(self._engine, [(prepared.job, once) for prepared, once in group], turns)
+        with on_behalf_of(job.tenant_id for job in jobs):
+            written = sql.accept_group(self._engine, [(one.job, once) for one, once in group], turns)
         self._shares.placed(jobs, written)
         news = [prepared for prepared, _ in group if prepared.job.id in written]
         for prepared in {(one.version.id, one.job.lane): one for one in news}.values():

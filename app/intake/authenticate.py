@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from app.db import keys
 from app.db.engine import Engine
+from app.db.scope import on_behalf_of_operators
 from app.domain.limits import TenantLimits
 from app.errors import Forbidden, Unauthenticated, Unavailable
 from app.intake.cache import TtlCache
@@ -67,11 +68,14 @@ class Authenticator:
         return True
 
     def _write_note(self, key_id: str) -> None:
-        with contextlib.suppress(Unavailable):
+        with contextlib.suppress(Unavailable), on_behalf_of_operators():
             keys.note_use(self._engine, key_id)
 
     def _load(self, key_id: str) -> tuple[bytes, Principal] | None:
-        row = keys.find(self._engine, key_id) if key_id.isalnum() else None
+        if not key_id.isalnum():
+            return None
+        with on_behalf_of_operators():
+            row = keys.find(self._engine, key_id)
         if row is None or not row.live:
             return None
         return row.secret_hash, Principal(

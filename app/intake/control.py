@@ -13,6 +13,7 @@ from app.db import cancel as cancel_sql
 from app.db import erase as erase_sql
 from app.db import jobs
 from app.db.engine import Engine
+from app.db.scope import on_behalf_of
 from app.domain.ids import InvalidId, new_uuid, parse_id
 from app.domain.lanes import Lane, Priority
 from app.domain.retry import RetryPolicy
@@ -60,7 +61,8 @@ class JobReader(Coalescer[jobs.OwnedJob, Any]):
 
     def __init__(self, engine: Engine) -> None:
         def read(wanted: Sequence[jobs.OwnedJob]) -> list[Any]:
-            rows = jobs.get_many(engine, set(wanted))
+            with on_behalf_of(tenant_id for tenant_id, _ in wanted):
+                rows = jobs.get_many(engine, set(wanted))
             return [rows.get(one) for one in wanted]
 
         super().__init__(read, self.MOST)

@@ -69,11 +69,23 @@ def issue_key(
     return f"hr_{key_id}_{secret}"
 
 
-def rotate_key(engine: Engine, pepper: str, key_id: str, grace_s: int, *, actor: str) -> str:
-    """A new key that may do what `key_id` may, which ends in `grace_s` seconds. Raises `NotFound`."""
+def rotate_key(
+    engine: Engine, pepper: str, key_id: str, grace_s: int, expires_at: datetime | None = None, *, actor: str
+) -> str:
+    """A new key that may do what `key_id` may, which ends in `grace_s` seconds. Raises `NotFound`.
+
+    Without `expires_at` the new one has the lifetime of the old one.
+    """
     new_id, secret = _random(12), _random(40)
-    hashed = hash_secret(pepper, secret)
-    if not keys.rotate(engine, key_id, new_id=new_id, secret_hash=hashed, grace_s=grace_s, actor=actor):
+    if not keys.rotate(
+        engine,
+        key_id,
+        new_id=new_id,
+        secret_hash=hash_secret(pepper, secret),
+        grace_s=grace_s,
+        expires_at=expires_at,
+        actor=actor,
+    ):
         raise NotFound("key_not_found", "there is no live key with this id")
     return f"hr_{new_id}_{secret}"
 

@@ -11,13 +11,13 @@ from app.intake.source import spec_of
 from app.settings import Settings
 
 
-def add_variant(engine: Engine, spec: ModelSpec, variant: Variant) -> ModelSpec:
+def add_variant(engine: Engine, spec: ModelSpec, variant: Variant, *, actor: str) -> ModelSpec:
     """Register `spec` computed as `variant` as a version of its own; which version is current stays.
 
     The same again changes nothing. Raises `Conflict` if its name is taken by something else.
     """
     tuned = dataclasses.replace(spec, version=tuned_version(spec.version, variant), variant=variant.value)
-    if not models.add(engine, tuned):
+    if not models.add(engine, tuned, actor=actor):
         known = models.find(engine, tuned.name, tuned.version)
         if known is None or known.spec != tuned:
             raise Conflict(
@@ -26,7 +26,7 @@ def add_variant(engine: Engine, spec: ModelSpec, variant: Variant) -> ModelSpec:
     return tuned
 
 
-def register_source(settings: Settings, source: str, *, replace: bool = False) -> tuple[str, str]:
+def register_source(settings: Settings, source: str, *, replace: bool = False, actor: str) -> tuple[str, str]:
     """Register `FILE.py:CLASS` (or `package.module:CLASS`) and make it the model's current version.
 
     Returns (model, version). The same code again changes nothing. Other code under a version that
@@ -35,18 +35,19 @@ def register_source(settings: Settings, source: str, *, replace: bool = False) -
     spec = spec_of(source)
     engine = make_engine(settings.database_url, application_name="headrace register")
     try:
-        if not models.register(engine, spec):
+        if not models.register(engine, spec, actor=actor):
             known = models.find(engine, spec.name, spec.version)
             assert known is not None
-            if known.spec != spec:
-                if not replace:
-                    raise Conflict(
-                        "version_exists",
-                        f"{spec.name}@{spec.version} is registered with other code or limits; "
-                        "give the class a new `version`",
-                    )
-                models.replace(engine, known.id, spec)
-            models.make_current(engine, spec.name, known.id)
+            if known.spec == spec:
+                models.make_current(engine, known, actor=actor)
+            elif replace:
+                models.replace(engine, known.id, spec, actor=actor)
+            else:
+                raise Conflict(
+                    "version_exists",
+                    f"{spec.name}@{spec.version} is registered with other code or limits; "
+                    "give the class a new `version`",
+                )
         return spec.name, spec.version
     finally:
         engine.dispose()

@@ -1,6 +1,8 @@
 """The bodies of `/v1/tenants` and `/v1/keys`, and how tenants, keys and the audit log are shown."""
 
+import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -8,11 +10,13 @@ from pydantic_core import PydanticCustomError
 
 from app.db.keys import KeyRow
 from app.db.tenants import COLUMNS
-from app.errors import FieldError
+from app.errors import FieldError, Invalid
 from app.intake.keys import SCOPES
 from app.intake.shapes import Moment, Part, Text, invalid, read_as
 from app.intake.view import moment
+from app.intake.webhook_request import DEFAULT_GRACE_S, Rotation
 
+NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 MOST_REQUESTS = 1_000_000
 _MOST = 2**53 - 1
 
@@ -51,7 +55,7 @@ class _Limits(Part):
 class TenantRequest(_Limits):
     """A tenant, and what it may have. A limit that is null or absent is the server's default; 0 is none."""
 
-    id: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="Its name, for good.")
+    id: str = Field(pattern=NAME, description="Its name, for good.")
     weight: int = Field(1, ge=1, le=1000, description="Its share of the batch lane, against others'.")
 
 
@@ -74,8 +78,30 @@ class KeyRequest(Part):
         ]
         | None
     ) = Field(None, description="All but `admin` if absent.")
-    expires_at: Moment | None = Field(None, description="When it stops working; never if absent.")
+    expires_at: Moment | None = Field(
+        None, description="When it stops working, still to come; never if absent."
+    )
     requests_per_minute: Requests | None = Field(None, description="Its tenant's limit if absent; 0: none.")
+
+
+class KeyRotation(Rotation):
+    """For how long the old key goes on working beside the new one, and when the new one ends."""
+
+    expires_at: Moment | None = Field(
+        None,
+        description="When the new one stops working, which is still to come. If absent it lives as long as"
+        " the old one was to live, from its making to its end, or has no end as that one has none.",
+    )
+
+
+def check_name(name: str) -> None:
+    """Raises `Invalid` for what can't be the name of a new tenant."""
+    if not re.fullmatch(NAME, name):
+        raise Invalid(
+            "invalid_request",
+            f"{name!r} can't be a tenant's name, which is of lower case letters, digits, - and _, 63 at most,"
+            " begins with a letter or digit",
+        )
 
 
 def read_tenant(body: Any) -> tuple[str, dict[str, int | None]]:
@@ -93,9 +119,24 @@ def read_change(body: Any) -> dict[str, int | bool | None]:
     return values
 
 
-def read_key(body: Any) -> KeyRequest:
+def read_key(body: Any, now: datetime) -> KeyRequest:
     """The key to be made. Raises `Invalid` naming each wrong place."""
-    return read_as(KeyRequest, body)
+    asked = read_as(KeyRequest, body)
+    _to_come(asked.expires_at, now)
+    return asked
+
+
+def read_rotation(body: Any, now: datetime) -> tuple[int, datetime | None]:
+    """The grace period in seconds, and the new key's end if one is given. Raises `Invalid`."""
+    asked = read_as(KeyRotation, body)
+    _to_come(asked.expires_at, now)
+    grace_s = asked.grace_period_seconds
+    return DEFAULT_GRACE_S if grace_s is None else grace_s, asked.expires_at
+
+
+def _to_come(expires_at: datetime | None, now: datetime) -> None:
+    if expires_at is not None and expires_at <= now:
+        raise invalid([FieldError("/expires_at", "out_of_range", "must be in the future")])
 
 
 def show_tenant(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""What logs tell of a job, and what they, Redis, Flower and the metrics never tell."""
+"""What logs tell of a job, and what they, traces, bug reports, Redis, Flower and the metrics never tell."""
 
 import base64
+import contextlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 
 import orjson
 import psutil
+import psycopg
 import pytest
 import redis
 import requests
@@ -19,6 +21,8 @@ from tests.support.waiting import wait_until
 
 PLANTED = "planted-payload-4711"
 TOKEN = "planted-token-0815"
+TRACES = "/v1/traces"
+REPORTS = "/api/1/envelope/"
 
 pytestmark = pytest.mark.timeout(150)
 
@@ -46,15 +50,56 @@ class Wire:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    with stack(tmp_path_factory.mktemp("logs") / "state", environ={"HEADRACE_WORKER_LEASE_TTL_S": "5"}) as up:
-        yield up
-
-
-@pytest.fixture(scope="module")
 def hooks() -> Iterator[Receiver]:
     with receiver() as one:
         yield one
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, hooks: Receiver) -> Iterator[RunningStack]:
+    environ = {
+        "HEADRACE_WORKER_LEASE_TTL_S": "5",
+        "HEADRACE_TRACING_ENDPOINT": hooks.url(TRACES),
+        "HEADRACE_SENTRY_DSN": hooks.url("/1").replace("//", "//public@"),
+    }
+    with stack(tmp_path_factory.mktemp("logs") / "state", environ=environ) as up:
+        yield up
+
+
+def all_at(hooks: Receiver, path: str) -> str:
+    """All that arrived there: the texts in protobuf are plain, as those in JSON are."""
+    return "".join(one.body.decode(errors="replace") for one in hooks.at(path))
+
+
+@contextlib.contextmanager
+def check(running: RunningStack, table: str, condition: str) -> Iterator[None]:
+    """A CHECK of this table in force. What Postgres says of a row that breaks one quotes the row."""
+    with psycopg.connect(running.database_url, autocommit=True) as connection:
+        connection.execute(f"ALTER TABLE {table} ADD CONSTRAINT planted CHECK ({condition})")
+        try:
+            yield
+        finally:
+            connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT planted")
+
+
+def break_checks(running: RunningStack, hooks: Receiver) -> None:
+    """One as the API writes a job, one as a worker writes a result; both rows hold what is planted."""
+
+    def violations() -> int:
+        return all_at(hooks, REPORTS).count("CheckViolation")
+
+    body = {"model": "echo", "input": {"text": PLANTED}, "metadata": {"name": PLANTED}}
+    with check(running, "jobs", "use_case IS DISTINCT FROM 'unwanted'"):
+        refused = running.request("POST", "/v1/jobs", json={**body, "use_case": "unwanted"})
+        assert refused.status_code == 500
+        assert PLANTED not in refused.text
+        wait_until(lambda: violations() >= 1, 20, "the report of the API's bug")
+    seen = violations()
+    with check(running, "job_results", "output IS NULL OR output ->> 'text' <> 'unwanted'"):
+        body["input"] = {"text": "unwanted", "more": PLANTED}
+        job = running.request("POST", "/v1/jobs", json=body).json()["id"]
+        wait_until(lambda: violations() > seen, 30, "the report of the worker's bug")
+    wait_until(lambda: running.request("GET", f"/v1/jobs/{job}").json()["status"] == "succeeded", 60, "it")
 
 
 def lines(running: RunningStack) -> list[dict[str, Any]]:
@@ -133,6 +178,9 @@ def test_planted_secrets_and_payloads_are_nowhere(running: RunningStack, hooks: 
         )
     wait_until(lambda: post("GET", f"/v1/batches/{batch}").json()["status"] == "completed", 60, "the batch")
     wait_until(lambda: hooks.at("/own") and hooks.at("/refuses"), 20, "webhooks")
+    break_checks(running, hooks)
+    for span in ("POST /v1/jobs", "accept", "micro-batch", "webhook"):
+        wait_until(lambda span=span: span in all_at(hooks, TRACES), 20, span)
 
     env = running.env
     secrets = {
@@ -156,6 +204,8 @@ def test_planted_secrets_and_payloads_are_nowhere(running: RunningStack, hooks: 
             requests.get(f"{base}{path}", auth=login, timeout=20).text
             for path in ("/", "/tasks", "/workers", "/api/tasks", "/api/workers", "/metrics")
         ),
+        "traces": all_at(hooks, TRACES),
+        "bug reports": all_at(hooks, REPORTS),
         "metrics": running.request("GET", "/metrics").text,
         "command lines": "\n".join(
             " ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])

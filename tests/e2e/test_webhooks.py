@@ -152,7 +152,7 @@ def test_of_2000_jobs_on_a_bad_day_every_end_is_told_and_nothing_else(
     fragile: RunningStack, hooks: Receiver
 ) -> None:
     queue = Queue.open(fragile.database_url)
-    models.register(queue.engine, replace(ECHO_SPEC, name="unserved", device=Device.GPU))
+    models.register(queue.engine, replace(ECHO_SPEC, name="unserved", device=Device.GPU), actor="test")
     queue.engine.dispose()
     client = Client(fragile.url, fragile.api_key, max_retries=30)
     endpoint = client.webhooks.create(hooks.url("/endpoint"))

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -185,7 +186,8 @@ def test_an_operators_word_reaches_the_whole_worker_once(
     for child in (first, second):
         child.ensure_announced()
     elsewhere = queue.worker(name="other/0")
-    assert workers.tell_to_drain(queue.engine, name="test", within_s=50) == ["test/0", "test/0"]
+    tell = partial(workers.tell_to_drain, queue.engine, subject="them", actor="test")
+    assert tell(name="test", within_s=50) == ["test/0", "test/0"]
     for child in (first, second):
         child.heartbeat()
     assert ended == ["worker"]
@@ -194,8 +196,8 @@ def test_an_operators_word_reaches_the_whole_worker_once(
     assert left_s is not None
     assert 40 < left_s <= 50
     assert workers.list_all(queue.engine, elsewhere.id)[0]["state"] == "ready"
-    assert workers.tell_to_drain(queue.engine, pool="nowhere") == []
-    assert workers.tell_to_drain(queue.engine, worker_id=elsewhere.id) == ["other/0"]
+    assert tell(pool="nowhere") == []
+    assert tell(worker_id=elsewhere.id) == ["other/0"]
     for child in (first, second):
         child.engine.dispose()
 

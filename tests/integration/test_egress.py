@@ -87,7 +87,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
 
 @pytest.fixture(scope="module", autouse=True)
 def no_store() -> Iterator[None]:
-    """Nobody is trusted: to read the system's store takes a while, and each test has its own `Egress`."""
+    """Nobody is trusted: the system's store takes a while to read, and each test has its own `Egress`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", os.devnull)
         yield

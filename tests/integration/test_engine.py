@@ -1,5 +1,6 @@
 """The hot path's way to Postgres: errors and lost connections as everywhere else."""
 
+import traceback
 from contextlib import ExitStack
 
 import psycopg
@@ -8,7 +9,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from app.db.engine import connect, make_engine, rows, sqlstate
+from app.db.engine import connect, copy_in, make_engine, rows, sqlstate, transaction
 from app.errors import Unavailable
 
 ONE = text("SELECT :n AS n, CAST('[1]' AS json) AS list")
@@ -40,4 +41,42 @@ def test_what_was_sent_is_in_no_error(database_url: str) -> None:
     assert not isinstance(failed.value, Unavailable)
     assert "planted" not in repr(failed.value.params)
     assert "planted" not in str(failed.value.statement)
+    engine.dispose()
+
+
+PLANTED = "my diary"
+VIOLATED = "CREATE TEMP TABLE diary (page text CONSTRAINT empty CHECK (page = ''))"
+
+
+def test_what_postgres_quotes_is_in_no_error(database_url: str) -> None:
+    """Each of these quotes what was sent, in its message, its detail or its context."""
+    engine = make_engine(SecretStr(database_url))
+    insert = text("INSERT INTO diary VALUES (:secret)")
+    with transaction(engine) as connection:
+        connection.execute(text(VIOLATED))
+
+    def by_sqlalchemy() -> None:
+        with transaction(engine) as connection:
+            connection.execute(insert, {"secret": PLANTED})
+
+    def by_copy() -> None:
+        with transaction(engine) as connection:
+            copy_in(connection, "COPY diary FROM STDIN", [PLANTED])
+
+    def by_a_cast() -> None:
+        rows(engine, text("SELECT CAST(:secret AS text)::int AS n"), {"secret": PLANTED})
+
+    for broken, code in (
+        (by_sqlalchemy, "23514 diary empty"),
+        (lambda: rows(engine, insert, {"secret": PLANTED}), "23514 diary empty"),
+        (by_copy, "23514 diary empty"),
+        (by_a_cast, "22P02"),
+    ):
+        with pytest.raises((DBAPIError, psycopg.Error)) as failed:
+            broken()
+        told = "".join(traceback.format_exception(failed.value)) + repr(failed.value)
+        assert PLANTED not in told
+        assert code in told
+    with pytest.raises(DBAPIError, match='relation "nowhere" does not exist'):
+        rows(engine, text("SELECT FROM nowhere"), {})
     engine.dispose()

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from app.db import accept, keys
+from app.db import accept, tenants
 from app.db.accept import Accepted
 from app.db.quotas import waiting_of_tenants
 from app.domain.lanes import Priority
@@ -68,7 +68,7 @@ def jobs(queue: Queue) -> Jobs:
     """So many jobs of a tenant of this name."""
 
     def make(tenant: str, count: int, weight: int = 1, **changes: object) -> list[QueuedJob]:
-        tenant_id = keys.ensure_tenant(queue.engine, tenant)
+        tenant_id = tenants.ensure(queue.engine, tenant, actor="test")
         return [a_job(queue, tenant_id=tenant_id, weight=weight, **changes) for _ in range(count)]
 
     return make

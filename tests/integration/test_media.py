@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from app.db import files as sql
-from app.db import keys, rescue
+from app.db import rescue, tenants
 from app.domain.draining import DrainCause
 from app.domain.egress import EgressPolicy
 from app.domain.ids import format_id
@@ -166,7 +166,7 @@ def test_each_that_cannot_be_had_fails_alone_and_says_why(
 ) -> None:
     deleted, foreign = (
         file_of(queue, storage),
-        file_of(queue, storage, tenant_id=keys.ensure_tenant(queue.engine, "stranger")),
+        file_of(queue, storage, tenant_id=tenants.ensure(queue.engine, "stranger", actor="test")),
     )
     sql.delete(queue.engine, queue.tenant_id, UUID(deleted.removeprefix("file_")))
     huge = file_of(queue, storage, bytes(20_001))

@@ -41,8 +41,8 @@ def test_all_are_those_that_its_queues_serve_and_that_fit(
     queue: Queue, database_url: str, redis_url: str
 ) -> None:
     for name, changes in {"huge": {"memory_mb": 10_000}, "elsewhere": {"device": Device.GPU}}.items():
-        models.register(queue.engine, replace(ECHO_SPEC, name=name, **changes))
-    models.add(queue.engine, replace(ECHO_SPEC, version="2"))
+        models.register(queue.engine, replace(ECHO_SPEC, name=name, **changes), actor="test")
+    models.add(queue.engine, replace(ECHO_SPEC, version="2"), actor="test")
     assert set(loaded(child_of(queue, database_url, redis_url, "all"))) == {"echo@1"}
 
 

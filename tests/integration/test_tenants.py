@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app.cli import main
-from app.db import audit, keys, rescue, tenants, upkeep
+from app.db import audit, keys, models, rescue, tenants, upkeep
+from app.db.engine import transaction
 from app.db.quotas import Held, held
 from app.domain.lanes import Lane
 from app.intake.keys import SCOPES
+from app.intake.source import spec_of
 from tests.support.bulk import Bulk, line
 from tests.support.jobs import Queue, failed
+from tests.support.models import ECHO_SPEC, EXAMPLES
 from workers.settle import settle
 
 
@@ -36,7 +40,7 @@ def headracectl(database_url: str, tmp_path: Path) -> Any:
 def test_weights_share_the_batch_lane(bulk: Bulk) -> None:
     """1 to 3, within a tenth, at every moment while both have work."""
     tenants.change(bulk.queue.engine, "default", {"weight": 3}, actor="test")
-    other = keys.ensure_tenant(bulk.queue.engine, "other")
+    other = tenants.ensure(bulk.queue.engine, "other", actor="test")
     bulk.create_for_other_tenant([line(n) for n in range(400)])
     bulk.create([line(n) for n in range(400)])
     bulk.clerk.bookkeep()
@@ -51,7 +55,8 @@ def test_a_small_batch_does_not_wait_for_a_large_one(bulk: Bulk) -> None:
     bulk.clerk.bookkeep()
     bulk.create_for_other_tenant([line(n) for n in range(50)])
     bulk.clerk.bookkeep()
-    worker, other = bulk.queue.worker(queues=("cpu.batch",)), keys.ensure_tenant(bulk.queue.engine, "other")
+    worker = bulk.queue.worker(queues=("cpu.batch",))
+    other = tenants.ensure(bulk.queue.engine, "other", actor="test")
     # Alone its last job is in the 50th place: not twice as late beside 2,000 others.
     first = bulk.queue.claim(worker, 102, Lane.BATCH)
     assert len([job for job in first if job.tenant_id == other]) == 50
@@ -75,7 +80,7 @@ def test_a_job_is_its_tenants_in_every_place(queue: Queue) -> None:
     queue.execute("UPDATE workers SET state = 'stopped'")
     rescue.rescue(queue.engine, worker.id, max_crashes=3)
     assert now() == Held(1, 0)
-    assert held(queue.engine, keys.ensure_tenant(queue.engine, "other"), 10) == Held(0, 0)
+    assert held(queue.engine, tenants.ensure(queue.engine, "other", actor="test"), 10) == Held(0, 0)
 
 
 def test_operators_make_and_change_tenants_and_it_is_on_record(headracectl: Any, queue: Queue) -> None:
@@ -94,18 +99,91 @@ def test_operators_make_and_change_tenants_and_it_is_on_record(headracectl: Any,
     made = json.loads(headracectl("keys", "create", "--tenant", "acme", "--json").output)
     (key,) = [row for row in keys.list_all(queue.engine) if row.id == made["id"]]
     assert set(key.scopes) == set(SCOPES) - {"admin"}, "which is given by name only"
+    rotated = headracectl("keys", "rotate", made["id"], "--expires-days", "7")
+    assert "Keep it, until 2" in rotated.output
+    new = keys.find(queue.engine, rotated.output.split("_")[1])
+    assert new is not None
+    assert new.expires_at is not None
+    assert new.expires_at - new.created_at == pytest.approx(timedelta(days=7), abs=timedelta(minutes=1))
     assert headracectl("keys", "revoke", made["id"]).exit_code == 0
-    told = json.loads(headracectl("audit", "--json").output)
+    told = [
+        row for row in json.loads(headracectl("audit", "--json").output) if row["actor"].startswith("cli:")
+    ]
     assert [row["action"] for row in told] == [
         "keys.revoke",
+        "keys.rotate",
         "keys.create",
         "tenants.set",
         "tenants.set",
         "tenants.create",
     ]
-    assert told[3]["details"] == {"weight": 3, "queued_jobs": 500}
-    assert all(row["actor"].startswith("cli:") for row in told)
+    assert told[4]["details"] == {"weight": 3, "queued_jobs": 500}
     assert made["key"].rsplit("_", 1)[1] not in headracectl("audit", "--json").output
+
+
+def test_a_key_for_a_tenant_that_is_not_there_makes_it_and_that_is_on_record(
+    headracectl: Any, queue: Queue
+) -> None:
+    for _ in range(2):
+        assert headracectl("keys", "create", "--tenant", "acme").exit_code == 0
+    told = [row for row in audit.latest(queue.engine, 10) if row["actor"].startswith("cli:")]
+    assert [row["action"] for row in told] == ["keys.create", "keys.create", "tenants.create"]
+    assert told[-1]["subject"] == "acme"
+
+
+def test_what_a_command_can_not_note_it_does_not_do(
+    headracectl: Any, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line and the action are one transaction."""
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no line")
+
+    ours = "tests.support.models"
+    other_limits = replace(spec_of(f"{ours}:Double"), max_batch_items=9)
+    for spec in (other_limits, replace(ECHO_SPEC, version="2")):
+        models.register(queue.engine, spec, actor="test")
+    queue.worker(name="a@host/0", pool="one")
+
+    def state() -> list[Any]:
+        return [
+            queue.execute("SELECT name FROM tenants"),
+            queue.execute("SELECT id FROM api_keys"),
+            queue.execute("SELECT model, version, max_batch_items FROM model_versions ORDER BY 1, 2"),
+            queue.execute("SELECT name, current_version_id FROM models ORDER BY 1"),
+            queue.execute("SELECT name, state FROM workers"),
+            queue.execute("SELECT count(*) FROM audit_log"),
+        ]
+
+    before = state()
+    monkeypatch.setattr(audit, "write", broken)
+    for command in (
+        "keys create --tenant late",
+        f"models register {ours}:Slow",
+        f"models register --replace {ours}:Double",
+        f"models register {EXAMPLES / 'echo.py'}:Echo",
+        "models use echo@1",
+        "workers drain a@host/0",
+        "workers drain --pool one",
+    ):
+        result = headracectl(*command.split())
+        assert "no line" in f"{result.output}{result.exception}", command
+        assert state() == before, command
+    monkeypatch.undo()
+    for command in (
+        f"models register --replace {ours}:Double",
+        "models use echo@1",
+        "workers drain --pool one",
+    ):
+        for _ in range(2):
+            headracectl(*command.split())
+    told = [row for row in audit.latest(queue.engine, 10) if row["actor"].startswith("cli:")]
+    assert [(row["action"], row["subject"]) for row in told] == [
+        ("workers.drain", "pool one"),
+        ("models.use", "echo@1"),
+        ("models.register", "double@1"),
+    ], "a line for each thing that was done, and none for what was so already"
+    assert told[-1]["details"] == {"source": f"{ours}:Double", "replace": True}
 
 
 @pytest.mark.parametrize(
@@ -123,6 +201,16 @@ def test_a_value_that_is_none_is_named(headracectl: Any, options: list[str]) -> 
     answer = headracectl("tenants", "set", "default", *options)
     assert answer.exit_code == 2
     assert not options or options[0] in answer.output
+
+
+@pytest.mark.parametrize("command", [("tenants", "create"), ("keys", "create", "--tenant")])
+def test_a_name_that_no_url_could_hold_is_refused(
+    headracectl: Any, queue: Queue, command: tuple[str, ...]
+) -> None:
+    done = headracectl(*command, "a/b")
+    assert done.exit_code == 1
+    assert "'a/b' can't be a tenant's name" in done.output
+    assert [tenant["name"] for tenant in tenants.list_all(queue.engine)] == ["default"]
 
 
 def test_a_tenant_that_is_not_there_can_not_be_changed(headracectl: Any) -> None:
@@ -150,7 +238,8 @@ def test_the_use_of_a_key_is_noted_once_a_minute(queue: Queue) -> None:
 
 
 def test_the_log_is_narrowed_by_what_was_done(queue: Queue) -> None:
-    for action in ("keys.create", "keys.revoke", "tenants.set"):
-        audit.note(queue.engine, "key:a", action, "x")
+    with transaction(queue.engine) as connection:
+        for action in ("keys.create", "keys.revoke", "tenants.set"):
+            audit.write(connection, "key:a", action, "x")
     assert [row["action"] for row in audit.latest(queue.engine, 10, "keys")] == ["keys.revoke", "keys.create"]
     assert len(audit.latest(queue.engine, 1)) == 1

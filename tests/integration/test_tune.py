@@ -32,7 +32,7 @@ def headracectl(database_url: str, tmp_path: Path) -> Headracectl:
 
 
 def registered(queue: Queue, name: str) -> None:
-    models.register(queue.engine, spec_of(f"{SOURCE}:{name}"))
+    models.register(queue.engine, spec_of(f"{SOURCE}:{name}"), actor="test")
 
 
 QUICK = ("--variants", "bf16,int8", "--rounds", "1", "--min-speedup", "0", "--json")

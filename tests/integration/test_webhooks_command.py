@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app.cli import main
-from app.db import endpoints, keys
+from app.db import endpoints, tenants
 from app.domain.ids import format_id, new_uuid
 from app.domain.sealing import Keyring
 from app.settings import load
@@ -73,7 +73,7 @@ def test_endpoints_of_all_tenants_are_listed_without_secrets(
 ) -> None:
     ring = keyring(environment)
     mine = register(queue, ring, "whsec_mine")
-    theirs = register(queue, ring, "whsec_theirs", keys.ensure_tenant(queue.engine, "stranger"))
+    theirs = register(queue, ring, "whsec_theirs", tenants.ensure(queue.engine, "stranger", actor="test"))
     endpoints.update(queue.engine, queue.tenant_id, mine.id, status="disabled")
     listed = headracectl("list", "--json")
     found = {row["id"]: row for row in json.loads(listed.output)}

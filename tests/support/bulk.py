@@ -9,7 +9,7 @@ from uuid import UUID
 import orjson
 
 from app.broker.ring import Ringer
-from app.db import batch_work, keys, models
+from app.db import batch_work, models, tenants
 from app.db.batch_work import Lease
 from app.db.engine import make_engine
 from app.domain.ids import new_batch_uuid, new_uuid
@@ -133,7 +133,7 @@ class Bulk:
     def create_for_other_tenant(self, lines: Iterable[Any]) -> UUID:
         """A batch of a second tenant."""
         queue = self.queue
-        self.queue = replace(queue, tenant_id=keys.ensure_tenant(queue.engine, "other"))
+        self.queue = replace(queue, tenant_id=tenants.ensure(queue.engine, "other", actor="test"))
         try:
             return self.create(lines)
         finally:
@@ -193,7 +193,7 @@ class Bulk:
         return register(self.queue, "Lengths")
 
     def new_version_of_echo(self, version: str) -> None:
-        models.register(self.queue.engine, replace(ECHO_SPEC, version=version))
+        models.register(self.queue.engine, replace(ECHO_SPEC, version=version), actor="test")
 
     def finish(self, batch_id: UUID, rounds: int = 50, version: ModelVersion | None = None) -> Any:
         """Clerk and worker in turn until the batch is at its end; its row."""

@@ -59,7 +59,7 @@ def make_child(database_url: str, redis_url: str, **changes: Any) -> Child:
 def register(queue: Queue, name: str) -> ModelVersion:
     """Register one of `tests/support/models.py` by its class name."""
     spec = spec_of(f"{Path(test_models.__file__)}:{name}")
-    models.register(queue.engine, spec)
+    models.register(queue.engine, spec, actor="test")
     version = models.find(queue.engine, spec.name, None)
     assert version is not None
     return version

@@ -7,7 +7,7 @@ from uuid import UUID
 import orjson
 from pydantic import SecretStr
 
-from app.db import accept, claim, jobs, keys, models, workers
+from app.db import accept, claim, jobs, models, tenants, workers
 from app.db.engine import Engine, make_engine
 from app.domain.ids import new_uuid
 from app.domain.lanes import Lane, Priority
@@ -29,14 +29,21 @@ class Queue:
     @classmethod
     def open(cls, database_url: str) -> "Queue":
         engine = make_engine(SecretStr(database_url), pool_size=5, lookups_only=True)
-        tenant_id = keys.ensure_tenant(engine, "default")
-        models.register(engine, ECHO_SPEC)
+        tenant_id = tenants.ensure(engine, "default", actor="test")
+        models.register(engine, ECHO_SPEC, actor="test")
         echo = models.find(engine, "echo", None)
         assert echo is not None
         return cls(engine, tenant_id, echo)
 
     def submit(self, input: Any = None, *, version: ModelVersion | None = None, **changes: Any) -> UUID:
         """Accept one job, as the API would after validation; returns its id."""
+        job = self.job(input, version=version, **changes)
+        accepted = accept.accept(self.engine, job, None)
+        assert isinstance(accepted, accept.Accepted)
+        return job.id
+
+    def job(self, input: Any = None, *, version: ModelVersion | None = None, **changes: Any) -> QueuedJob:
+        """One that is not written yet."""
         version = version or self.echo
         fields: dict[str, Any] = {
             "id": new_uuid(),
@@ -53,10 +60,7 @@ class Queue:
             "execution_timeout_s": version.spec.execution_timeout_s,
             "retry": RetryPolicy(),
         }
-        job = QueuedJob(**{**fields, **changes})
-        accepted = accept.accept(self.engine, job, None)
-        assert isinstance(accepted, accept.Accepted)
-        return job.id
+        return QueuedJob(**{**fields, **changes})
 
     def worker(self, **changes: Any) -> WorkerIdentity:
         """Register a worker that is no process."""

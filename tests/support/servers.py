@@ -16,7 +16,7 @@ import psycopg
 
 from app.embedded import leftovers, reach, valkey
 from app.embedded.ports import Ports
-from app.embedded.postgres import TUNING, Postgres
+from app.embedded.postgres import API_USER, TUNING, Postgres
 from app.embedded.program import Program
 from tests.support.waiting import wait_until
 
@@ -64,6 +64,12 @@ class PostgresServer:
             yield self.url(name)
         finally:
             self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def api_url(database_url: str) -> str:
+    """The same database by the API's role."""
+    _, _, place = database_url.rpartition("@")
+    return f"postgresql://{API_USER}:{_PASSWORD}@{place}"
 
 
 @contextlib.contextmanager

@@ -71,11 +71,18 @@ def test_every_part_of_the_system_has_a_service() -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_settings_are_settings(name: str) -> None:
-    secrets = {"HEADRACE_SECRET_KEY": "s" * 64, "POSTGRES_PASSWORD": "p", "REDIS_PASSWORD": "r"}
+    secrets = {
+        "HEADRACE_SECRET_KEY": "s" * 64,
+        "POSTGRES_PASSWORD": "p",
+        "POSTGRES_API_PASSWORD": "a",
+        "REDIS_PASSWORD": "r",
+    }
     given = {**env_example(), **secrets, "FLOWER_LOGIN": "a:b"}
     environment = OURS[name]["environment"]
     settings = load({key: interpolated(value, given) for key, value in environment.items()})
-    assert settings.database_url.get_secret_value() == "postgresql://headrace:p@postgres:5432/headrace"
+    # The API never learns the owner's way to the database.
+    role = "headrace_api:a" if name == "api" else "headrace:p"
+    assert settings.database_url.get_secret_value() == f"postgresql://{role}@postgres:5432/headrace"
     assert settings.redis_url.get_secret_value() == "redis://:r@redis:6379/0"
 
 
@@ -84,7 +91,13 @@ def test_every_variable_is_explained_and_secrets_have_no_default() -> None:
     used |= set(re.findall(r"\$\{([A-Z_]+)", TEXT))
     assert used == set(env_example())
     required = {match[1] for match in _VARIABLE.finditer(TEXT) if match[2] == "?"}
-    assert required == {"HEADRACE_SECRET_KEY", "POSTGRES_PASSWORD", "REDIS_PASSWORD", "FLOWER_LOGIN"}
+    assert required == {
+        "HEADRACE_SECRET_KEY",
+        "POSTGRES_PASSWORD",
+        "POSTGRES_API_PASSWORD",
+        "REDIS_PASSWORD",
+        "FLOWER_LOGIN",
+    }
     assert not [name for name in required if env_example()[name]]
 
 
@@ -169,6 +182,12 @@ def test_processes_start_after_the_migrations(name: str) -> None:
 def test_health_is_checked() -> None:
     unchecked = {name for name, service in SERVICES.items() if "healthcheck" not in service}
     assert unchecked == {"migrate", "scheduler", "flower", "ctl"}
+
+
+def test_the_api_is_asked_as_its_settings_have_it() -> None:
+    """With or without TLS: see `test_the_api_speaks_tls_itself`."""
+    assert SERVICES["api"]["healthcheck"]["test"] == ["CMD", "python", "-m", "app.probe", "/readyz"]
+    assert 'CMD ["python", "-m", "app.probe", "/livez"]' in stage("api")
 
 
 @pytest.mark.parametrize("name", WORKERS)
@@ -258,7 +277,7 @@ def test_postgres_is_the_embedded_one_in_version_and_tuning() -> None:
     tuned = dict(word.removeprefix("-c").split("=") for word in service["command"] if word.startswith("-c"))
     # How much memory there is differs from machine to machine; the rest is about what a queue does.
     expected = {name: value for name, value in postgres.TUNING.items() if name in tuned}
-    assert tuned == expected
+    assert tuned == {**expected, **postgres.ALWAYS}
     assert set(postgres.TUNING) - set(tuned) == {"shared_buffers", "log_timezone"}
 
 

@@ -8,6 +8,8 @@ Every name below is public and stays; everything else may change without notice.
 """
 
 from headrace import webhooks
+from headrace.admin_api import Audit, Keys, Tenants
+from headrace.admin_records import ApiKey, AuditLine, Tenant
 from headrace.batch import Batch, WrongLine
 from headrace.batch_result import BatchResult
 from headrace.batches import Batches
@@ -68,7 +70,9 @@ from headrace.types import (
     Priority,
     Progress,
     Retry,
+    Scope,
     SubmitOptions,
+    TenantLimits,
     Usage,
     WebhookEventType,
 )
@@ -81,7 +85,10 @@ __all__ = [
     "APIConnectionError",
     "APIError",
     "APITimeoutError",
+    "ApiKey",
     "Attempt",
+    "Audit",
+    "AuditLine",
     "AuthenticationError",
     "BadRequestError",
     "Batch",
@@ -120,6 +127,7 @@ __all__ = [
     "JobStatus",
     "JobWebhookEvent",
     "Jobs",
+    "Keys",
     "Metrics",
     "Model",
     "Models",
@@ -132,8 +140,12 @@ __all__ = [
     "Progress",
     "RateLimitError",
     "Retry",
+    "Scope",
     "ServerError",
     "SubmitOptions",
+    "Tenant",
+    "TenantLimits",
+    "Tenants",
     "UnsupportedMediaTypeError",
     "Usage",
     "ValidationError",

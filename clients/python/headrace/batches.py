@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Unpack
+from typing import Unpack
 
 from headrace import bulk
+from headrace.arguments import given
 from headrace.batch import Batch
 from headrace.batch_api import BatchApi
 from headrace.batch_result import BatchResult
@@ -82,7 +83,7 @@ class Batches:
         only validated; see `Batch.estimate`. `on_upload` is called with the bytes sent and all there are.
         The uploaded file is kept for 30 days.
         """
-        options = _given(
+        options = given(
             completion_window=completion_window or "24h",
             metadata=None if metadata is None else dict(metadata),
             on_invalid=on_invalid,
@@ -120,7 +121,7 @@ class Batches:
         """
         if (input_file_id is None) == (requests is None):
             raise ValueError("give either input_file_id or requests")
-        body = _given(
+        body = given(
             input_file_id=input_file_id,
             requests=None if requests is None else [dict(one) for one in requests],
             endpoint=endpoint,
@@ -150,7 +151,7 @@ class Batches:
 
         `limit` is the most you get in all; `after` is the id to go on after.
         """
-        params = {f"metadata[{key}]": value for key, value in (metadata or {}).items()} | _given(
+        params = {f"metadata[{key}]": value for key, value in (metadata or {}).items()} | given(
             status=status,
             created_after=rfc3339(created_after),
             created_before=rfc3339(created_before),
@@ -180,7 +181,3 @@ def _results(batch: Batch) -> Iterator[BatchResult]:
     yield from batch.results()
     if batch.status in _ENDED_EARLY:
         raise _ENDED_EARLY[batch.status](batch)
-
-
-def _given(**fields: Any) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self, Unpack
 
+from headrace.admin_api import Audit, Keys, Tenants
 from headrace.batch_api import BatchApi
 from headrace.batches import Batches
 from headrace.catalog import Models, Workers
@@ -64,6 +65,9 @@ class Client:
         self.models = Models(transport)
         self.workers = Workers(transport)
         self.webhooks = Webhooks(transport)
+        self.tenants = Tenants(transport)
+        self.keys = Keys(transport)
+        self.audit = Audit(transport)
 
     @property
     def base_url(self) -> str:

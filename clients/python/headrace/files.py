@@ -9,6 +9,7 @@ from typing import BinaryIO
 from urllib.parse import quote
 
 from headrace import pages
+from headrace.arguments import given
 from headrace.content import Content
 from headrace.errors import ChecksumError
 from headrace.headers import key_header
@@ -108,8 +109,7 @@ class Files:
 
         `limit` is the most you get in all; `after` is the id to go on after.
         """
-        wanted = {"purpose": purpose, "after": after}
-        params = {name: str(value) for name, value in wanted.items() if value is not None}
+        params = given(purpose=purpose, after=after)
         return (File(raw) for raw in pages.items(self._transport, _PATH, params, limit))
 
     def delete(self, file_id: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
+from headrace.arguments import given
 from headrace.clock import rfc3339
 from headrace.job import Job
 from headrace.job_api import JobApi
@@ -38,14 +39,13 @@ class Jobs:
         ['echo', 'echo']
         """
         params = {f"metadata[{key}]": value for key, value in (metadata or {}).items()}
-        filters = {
-            "status": status,
-            "model": model,
-            "created_after": rfc3339(created_after),
-            "created_before": rfc3339(created_before),
-            "after": after,
-        }
-        params |= {name: value for name, value in filters.items() if value is not None}
+        params |= given(
+            status=status,
+            model=model,
+            created_after=rfc3339(created_after),
+            created_before=rfc3339(created_before),
+            after=after,
+        )
         return (Job(raw, self._api) for raw in self._api.list(params, limit))
 
     def cancel(self, job_id: str) -> Job:

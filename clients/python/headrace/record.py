@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Record:
-    """Base of jobs, models, workers and webhooks. Equal if they are of one kind and have one id."""
+    """Base of all that has an id. Equal if they are of one kind and have one id."""
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
         self._raw = dict(raw)

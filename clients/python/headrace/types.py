@@ -1,4 +1,4 @@
-"""The JSON objects of the API that stay dicts here: what is sent, and the parts of jobs and deliveries.
+"""The JSON objects of the API that stay dicts here: what is sent, and the parts of records.
 
 A key that an older server does not send is missing, and one that a newer server adds is there.
 """
@@ -35,6 +35,29 @@ OnInvalid: TypeAlias = Literal["fail", "skip"]
 """What becomes of a batch whose file has wrong lines: nothing is run, or only the good ones are."""
 EndpointStatus: TypeAlias = Literal["enabled", "disabled"]
 DeliveryStatus: TypeAlias = Literal["pending", "sending", "delivered", "failed", "canceled"]
+
+Scope: TypeAlias = Literal[
+    "jobs:read",
+    "jobs:write",
+    "batches:read",
+    "batches:write",
+    "files:read",
+    "files:write",
+    "webhooks:read",
+    "webhooks:write",
+    "admin",
+]
+"""What a key may do. `admin` is the operator's, over all tenants."""
+
+
+class TenantLimits(TypedDict, total=False):
+    """How much a tenant may have. None is the server's default, 0 is no limit."""
+
+    requests_per_minute: int | None
+    key_requests_per_minute: int | None
+    queued_jobs: int | None
+    in_flight_jobs: int | None
+    stored_bytes: int | None
 
 
 class Policy(TypedDict, total=False):

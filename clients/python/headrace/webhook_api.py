@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from headrace import pages
+from headrace.arguments import given, listed
 from headrace.clock import Deadline, rfc3339
 from headrace.record import Record
 from headrace.transport import Transport
@@ -36,7 +37,7 @@ class Webhooks:
         >>> endpoint.id[:4], endpoint.secret[:6]
         ('whk_', 'whsec_')
         """
-        body = _given(url=url, events=_listed(events), description=description)
+        body = given(url=url, events=listed(events), description=description)
         return WebhookEndpoint(_post(self._transport, _PATH, body))
 
     def list(self, *, after: str | None = None, limit: int | None = None) -> Iterator[WebhookEndpoint]:
@@ -44,7 +45,7 @@ class Webhooks:
 
         `limit` is the most you get in all; `after` is the id to go on after.
         """
-        found = pages.items(self._transport, _PATH, _given(after=after), limit)
+        found = pages.items(self._transport, _PATH, given(after=after), limit)
         return (WebhookEndpoint(raw) for raw in found)
 
     def get(self, endpoint_id: str) -> WebhookEndpoint:
@@ -62,7 +63,7 @@ class Webhooks:
     ) -> WebhookEndpoint:
         """Change what is given, and nothing else. `status="enabled"` gives a disabled one a new start;
         `recover` sends it what it missed."""
-        body = _given(url=url, events=_listed(events), description=description, status=status)
+        body = given(url=url, events=listed(events), description=description, status=status)
         return WebhookEndpoint(self._transport.request("PATCH", _endpoint(endpoint_id), body=body).data)
 
     def delete(self, endpoint_id: str) -> None:
@@ -74,7 +75,7 @@ class Webhooks:
 
         Not retried after a broken connection: a second rotation would end the old secret's grace.
         """
-        body = _given(grace_period_seconds=grace_period_seconds)
+        body = given(grace_period_seconds=grace_period_seconds)
         return WebhookEndpoint(_post(self._transport, _endpoint(endpoint_id, "/rotate-secret"), body))
 
     def test(self, endpoint_id: str, *, wait: float | None = None) -> WebhookDelivery:
@@ -106,7 +107,7 @@ class Webhooks:
 
     def rotate_default_secret(self, *, grace_period_seconds: int | None = None) -> WebhookSecret:
         """A new default secret. The old one signs too for a grace period (a day unless given)."""
-        body = _given(grace_period_seconds=grace_period_seconds)
+        body = given(grace_period_seconds=grace_period_seconds)
         return _secret(_post(self._transport, f"{_PATH}/default/rotate-secret", body))
 
 
@@ -135,7 +136,7 @@ class WebhookDeliveries:
         >>> [delivery.event for delivery in client.webhooks.deliveries.list(status="failed")]
         []
         """
-        params = _given(
+        params = given(
             status=status,
             endpoint_id=endpoint_id,
             job_id=job_id,
@@ -176,15 +177,6 @@ def _delivery(delivery_id: str, action: str = "") -> str:
     if not delivery_id.startswith("dlv_"):
         raise ValueError(f"{delivery_id!r} is not a delivery's id (dlv_…)")
     return f"{_PATH}/deliveries/{quote(delivery_id, safe='')}{action}"
-
-
-def _given(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _listed(events: Sequence[str] | None) -> list[str] | None:
-    # One event's name is a sequence, too: of letters.
-    return [events] if isinstance(events, str) else None if events is None else list(events)
 
 
 def _secret(raw: dict[str, Any]) -> WebhookSecret:

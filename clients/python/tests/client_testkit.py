@@ -225,10 +225,11 @@ def sse(*events, start=1):
 class FakeHeadrace:
     """The contract in small, for what users write: jobs of the model `echo` end when waited for."""
 
-    def __init__(self, key, webhooks, batches):
+    def __init__(self, key, webhooks, batches, admin):
         self.url = ""
         self.webhooks = webhooks
         self.batches = batches
+        self.admin = admin
         self._key = key
         self._jobs = {}
         self._by_key = {}
@@ -242,6 +243,8 @@ class FakeHeadrace:
         with self._lock:
             if request.path.startswith(("/v1/files", "/v1/batches")):
                 return self.batches(request)
+            if request.path.startswith(("/v1/tenants", "/v1/keys", "/v1/audit")):
+                return self.admin(request)
             return self._route(request)
 
     def _route(self, request):

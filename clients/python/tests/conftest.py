@@ -1,6 +1,7 @@
 """Fixtures of the client's tests: a real HTTP server on loopback, a stopped clock, a client."""
 
 import pytest
+from admin_testkit import FakeAdmin
 from batch_testkit import FakeBatches
 from client_testkit import FakeHeadrace, LoopbackServer, Script, StoppedClock
 from headrace import Client
@@ -48,7 +49,7 @@ def client(server, clock):
 @pytest.fixture
 def headrace():
     """A server with the behaviour of the real one, in small."""
-    fake = FakeHeadrace(KEY, FakeWebhooks(), FakeBatches())
+    fake = FakeHeadrace(KEY, FakeWebhooks(), FakeBatches(), FakeAdmin())
     with LoopbackServer(fake) as running:
         fake.url = running.url
         yield fake

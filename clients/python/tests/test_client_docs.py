@@ -51,7 +51,7 @@ def test_the_readmes_python_runs(live, capsys, tmp_path):
 def test_the_readmes_commands_run(live, tmp_path):
     (tmp_path / "texts.jsonl").write_text('{"text": "a"}\n')
     commands = re.findall(r"^\$ headrace (.*)$", README, re.MULTILINE)
-    assert len(commands) == 9
+    assert len(commands) == 12
     for command in commands:
         done = CliRunner().invoke(cli, shlex.split(command))
         assert done.exit_code == 0, f"{command}: {done.output}"

@@ -11,7 +11,10 @@ EXPORTED = {
     "APIConnectionError",
     "APIError",
     "APITimeoutError",
+    "ApiKey",
     "Attempt",
+    "Audit",
+    "AuditLine",
     "AuthenticationError",
     "WrongLine",
     "BadRequestError",
@@ -51,6 +54,7 @@ EXPORTED = {
     "JobStatus",
     "JobWebhookEvent",
     "Jobs",
+    "Keys",
     "Metrics",
     "Model",
     "Models",
@@ -63,8 +67,12 @@ EXPORTED = {
     "Progress",
     "RateLimitError",
     "Retry",
+    "Scope",
     "ServerError",
     "SubmitOptions",
+    "Tenant",
+    "TenantLimits",
+    "Tenants",
     "UnsupportedMediaTypeError",
     "Usage",
     "ValidationError",
@@ -109,6 +117,14 @@ MEMBERS = {
     headrace.WebhookDelivery: """attempts completed_at created_at done endpoint_id error event id job_id
         next_attempt_at raw status tried url""",
     headrace.WebhookEvent: "data id raw timestamp type",
+    headrace.Tenants: "create disable enable get list update",
+    headrace.Tenant: """created_at disabled disabled_at id in_flight_jobs key_requests_per_minute queued_jobs
+        raw requests_per_minute stored_bytes weight""",
+    headrace.Keys: "create list revoke rotate",
+    headrace.ApiKey: """created_at expires_at id key last_used_at live name raw requests_per_minute revoked_at
+        scopes tenant""",
+    headrace.Audit: "list",
+    headrace.AuditLine: "action actor at details id raw subject",
 }
 
 SIGNATURES = {
@@ -135,6 +151,12 @@ SIGNATURES = {
     headrace.Webhooks.recover: "self endpoint_id since",
     headrace.WebhookDeliveries.list: """self status endpoint_id job_id event created_after created_before
         after limit""",
+    headrace.Tenants.create: "self tenant weight limits",
+    headrace.Tenants.update: "self tenant weight limits",
+    headrace.Keys.create: "self tenant name scopes expires_at requests_per_minute",
+    headrace.Keys.list: "self tenant after limit",
+    headrace.Keys.rotate: "self key_id grace_period_seconds expires_at",
+    headrace.Audit.list: "self action after limit",
     headrace.webhooks.verify: "headers body secret tolerance_s now",
     headrace.webhooks.sign: "webhook_id timestamp body secret",
 }
@@ -174,6 +196,9 @@ def test_client_has_the_collections():
     assert isinstance(client.batches, headrace.Batches)
     assert isinstance(client.workers, headrace.Workers)
     assert isinstance(client.webhooks, headrace.Webhooks)
+    assert isinstance(client.tenants, headrace.Tenants)
+    assert isinstance(client.keys, headrace.Keys)
+    assert isinstance(client.audit, headrace.Audit)
     assert isinstance(client.webhooks.deliveries, headrace.WebhookDeliveries)
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import orjson
 import pytest
+from pydantic import SecretStr
 
-from app.db import keys, models
+from app.db import models, tenants
 from app.domain.lanes import Device
 from app.domain.model import ModelSpec
 from app.factory import create_app
@@ -22,7 +23,7 @@ from app.settings import Files as FileSettings
 from app.settings import Settings
 from tests.integration.api.client import Api, HandSender, HandWorker
 from tests.support.jobs import Queue, settings_for
-from tests.support.servers import PostgresServer
+from tests.support.servers import PostgresServer, api_url
 
 STRICT_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -69,7 +70,12 @@ def small_settings(database_url: str, redis_url: str, storage: Path | None = Non
     return settings_for(
         database_url,
         redis_url,
-        api=ApiSettings(max_body_bytes=100_000, max_json_depth=32, max_waiters=20),
+        api=ApiSettings(
+            database_url=SecretStr(api_url(database_url)),
+            max_body_bytes=100_000,
+            max_json_depth=32,
+            max_waiters=20,
+        ),
         files=FileSettings(max_bytes=300_000, quota_bytes=1_000_000),
         storage_url=storage.as_uri() if storage else None,
     )
@@ -80,7 +86,7 @@ def open_api(database_url: str, redis_url: str, storage: Path | None = None, **o
     """The application on these servers, with `echo` and `strict` registered, and a key that may do all."""
     settings = small_settings(database_url, redis_url, storage)
     queue = Queue.open(database_url)
-    models.register(queue.engine, strict_spec())
+    models.register(queue.engine, strict_spec(), actor="test")
     pepper = settings.secret_key.get_secret_value()
     app = create_app(settings, **options)
     yield Api(app, queue, settings, issue_key(queue.engine, pepper, queue.tenant_id, actor="test"))
@@ -155,4 +161,4 @@ def sender(api: Api) -> HandSender:
 @pytest.fixture
 def stranger(api: Api) -> Api:
     """A key of another tenant that may do all."""
-    return api.with_key(*SCOPES, tenant_id=keys.ensure_tenant(api.queue.engine, "stranger"))
+    return api.with_key(*SCOPES, tenant_id=tenants.ensure(api.queue.engine, "stranger", actor="test"))

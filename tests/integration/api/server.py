@@ -32,9 +32,11 @@ class Server:
 
 def environment(settings: Settings, **extra: str) -> dict[str, str]:
     """The variables that make a process have these settings."""
+    own = settings.api.database_url
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")},
         "HEADRACE_DATABASE_URL": settings.database_url.get_secret_value(),
+        **({"HEADRACE_API_DATABASE_URL": own.get_secret_value()} if own else {}),
         "HEADRACE_REDIS_URL": settings.redis_url.get_secret_value(),
         "HEADRACE_SECRET_KEY": settings.secret_key.get_secret_value(),
         **({"HEADRACE_STORAGE_URL": settings.storage_url} if settings.storage_url else {}),

@@ -59,7 +59,7 @@ class Embeddings:
         self.parts = api.app.extensions["headrace"]
         self.worker = HandWorker.start(api.queue)
         self._pool = pool
-        models.register(api.queue.engine, SPEC)
+        models.register(api.queue.engine, SPEC, actor="test")
         version = models.find(api.queue.engine, SPEC.name, None)
         assert version is not None
         self.version = version

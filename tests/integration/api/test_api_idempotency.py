@@ -10,7 +10,7 @@ import pytest
 import requests
 from pydantic import SecretStr
 
-from app.db import accept, keys
+from app.db import accept, tenants
 from app.db.engine import make_engine
 from app.factory import create_app
 from app.intake.keys import SCOPES
@@ -64,7 +64,7 @@ def test_another_body_is_refused(api: Api, other: dict[str, object]) -> None:
 
 def test_a_key_belongs_to_its_tenant_and_its_endpoint(api: Api, worker: HandWorker) -> None:
     first = api.submit(headers=KEY)
-    stranger = api.with_key(*SCOPES, tenant_id=keys.ensure_tenant(api.queue.engine, "stranger"))
+    stranger = api.with_key(*SCOPES, tenant_id=tenants.ensure(api.queue.engine, "stranger", actor="test"))
     assert stranger.submit(headers=KEY)["id"] != first["id"]
     worker.work()
     assert api.post(f"/v1/jobs/{first['id']}/retry", headers=KEY).json["id"] != first["id"]

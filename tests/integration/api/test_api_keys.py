@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.db import keys
+from app.db import keys, tenants
 from app.db.engine import Engine
 from app.errors import Unauthenticated
 from app.intake.authenticate import Authenticator
@@ -119,7 +119,7 @@ def test_a_flood_of_unknown_keys_does_not_ask_the_database_twice_nor_push_out_a_
 
 def test_another_tenants_job_is_not_there(api: Api) -> None:
     job = api.submit({"secret": 1})
-    stranger = api.with_key(*ALL, tenant_id=keys.ensure_tenant(api.queue.engine, "stranger"))
+    stranger = api.with_key(*ALL, tenant_id=tenants.ensure(api.queue.engine, "stranger", actor="test"))
     path = f"/v1/jobs/{job['id']}"
     missing = api.get("/v1/jobs/job_" + "0" * 32)
     for method, tail in [

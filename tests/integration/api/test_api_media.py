@@ -20,7 +20,7 @@ PNG = "data:image/png;base64,iVBORw=="
 
 @pytest.fixture(autouse=True)
 def weigh(api: Api) -> None:
-    models.register(api.queue.engine, spec_of(f"{test_models.__file__}:Weigh"))
+    models.register(api.queue.engine, spec_of(f"{test_models.__file__}:Weigh"), actor="test")
 
 
 def submit(api: Api, media: Any, **more: Any) -> Any:

@@ -3,6 +3,7 @@
 import re
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import requests
 
+from app import probe
 from app.embedded.ports import Ports
 from tests.integration.api.client import Api
 from tests.integration.api.conftest import open_api
@@ -259,3 +261,19 @@ def test_the_api_speaks_tls_itself(module_api: Api, tmp_path: Path) -> None:
             requests.get(f"{server.url}/livez", timeout=20)
         with pytest.raises(requests.exceptions.ConnectionError):
             requests.get(server.url.replace("https:", "http:") + "/livez", timeout=20)
+        for bind in (f"127.0.0.1:{server.port}", f"0.0.0.0:{server.port}", f":{server.port}"):
+            told = environment(module_api.settings, **extra, HEADRACE_API_BIND=bind)
+            assert probe.ask("/livez", told) == 200
+        assert probed("/livez", told) == ""
+        assert probed("/nowhere", told) == "/nowhere: 404"
+        plain = {name: value for name, value in told.items() if "_TLS_" not in name}
+        assert probed("/livez", plain) != ""
+    assert "ConnectionRefusedError" in probed("/livez", told)
+
+
+def probed(path: str, told: dict[str, str]) -> str:
+    """What a health check says: nothing if all is well."""
+    command = [sys.executable, "-m", "app.probe", path]
+    done = subprocess.run(command, env=told, capture_output=True, text=True, timeout=60, check=False)
+    assert bool(done.returncode) == bool(done.stderr), done
+    return done.stderr.strip()

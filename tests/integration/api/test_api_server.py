@@ -15,6 +15,7 @@ import psutil
 import pytest
 import requests
 
+from app import probe
 from tests.integration.api.client import Api
 from tests.integration.api.server import COMMAND, Server, environment, serve
 from tests.support.waiting import wait_until
@@ -41,6 +42,11 @@ def shared(module_api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         HEADRACE_API_MAX_BODY_BYTES="100000",
     ) as server:
         yield server
+
+
+def test_a_health_check_asks_as_the_settings_have_it(shared: Server, module_api: Api) -> None:
+    told = environment(module_api.settings, HEADRACE_API_BIND=f"0.0.0.0:{shared.port}")
+    assert (probe.ask("/livez", told), probe.ask("/readyz", told)) == (200, 200)
 
 
 def talk(server: Server, text: bytes) -> bytes:
@@ -181,6 +187,24 @@ def test_a_reload_under_load_refuses_and_loses_nothing(api: Api, tmp_path: Path)
             over.set()
         made = [job_id for client in clients for job_id in client.result(30)]
     assert len(set(made)) == len(made) == api.jobs_written() > 0
+
+
+def test_a_request_that_came_before_the_end_is_answered_though_nobody_had_time_to_read_it(
+    server: Server,
+) -> None:
+    (process,) = psutil.Process(server.process.pid).children()
+    request = b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), 20) as connection:
+        connection.sendall(request)
+        assert b"200 OK" in connection.recv(65_536)
+        process.suspend()
+        process.terminate()
+        connection.sendall(request)
+        # Silent for longer than a process that ends waits for, by the clock that it will look at.
+        since = time.monotonic()
+        wait_until(lambda: time.monotonic() - since > 1, 5, "a while to pass")
+        process.resume()
+        assert b"200 OK" in connection.recv(65_536)
 
 
 def test_metrics_are_those_of_all_processes(api: Api, tmp_path: Path) -> None:

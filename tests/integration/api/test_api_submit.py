@@ -85,7 +85,7 @@ def test_a_job_may_run_no_longer_than_its_model_allows(api: Api) -> None:
 
 @pytest.mark.parametrize("named", [{"model": "strict@1"}, {"model": "strict", "version": "1"}])
 def test_a_version_can_be_named(api: Api, named: dict[str, str]) -> None:
-    models.register(api.queue.engine, strict_spec("2"))
+    models.register(api.queue.engine, strict_spec("2"), actor="test")
     answer = api.post("/v1/jobs", json={**named, "input": {"text": "x"}})
     assert answer.json["version"] == "1"
 
@@ -93,7 +93,7 @@ def test_a_version_can_be_named(api: Api, named: dict[str, str]) -> None:
 def test_without_one_the_current_version_is_fixed_on_the_job(api: Api) -> None:
     first = api.post("/v1/jobs", json={"model": "strict", "input": {"text": "x"}}).json
     assert first["version"] == "1"
-    models.register(api.queue.engine, strict_spec("2"))
+    models.register(api.queue.engine, strict_spec("2"), actor="test")
     assert api.get(f"/v1/jobs/{first['id']}").json["version"] == "1"
 
 

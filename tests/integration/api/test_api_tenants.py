@@ -1,12 +1,15 @@
 """Tenants, keys and the audit log, as an operator has them over HTTP."""
 
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import event
 
 from app.db import audit, tenants
+from app.domain.ids import format_id
+from app.intake.view import WORKER
 from tests.integration.api.client import Api
 from tests.integration.api.conftest import Clock, open_api
 
@@ -52,10 +55,12 @@ def test_a_tenant_is_made_once_changed_and_listed(api: Api) -> None:
         ("/v1/tenants", {"id": "acme", "queued_jobs": -1}, "/queued_jobs"),
         ("/v1/tenants/default/keys", {"scopes": ["jobs:all"]}, "/scopes/0"),
         ("/v1/tenants/default/keys", {"expires_at": "tomorrow"}, "/expires_at"),
+        ("/v1/tenants/default/keys", {"expires_at": "2020-01-01T00:00:00Z"}, "/expires_at"),
+        ("/v1/keys/OWN/rotate", {"expires_at": "2020-01-01T00:00:00Z"}, "/expires_at"),
     ],
 )
 def test_what_is_wrong_is_named(api: Api, path: str, body: Any, pointer: str) -> None:
-    answer = api.post(path, json=body)
+    answer = api.post(path.replace("OWN", api.key.split("_")[1]), json=body)
     assert (answer.status_code, answer.json["errors"][0]["pointer"]) == (422, pointer)
 
 
@@ -96,6 +101,46 @@ def test_a_rotated_key_works_beside_its_successor_for_the_grace_period(
         assert api.post(f"/v1/keys/{new['id']}/rotate").json["code"] == "key_not_found", "it has ended"
 
 
+def lifetime(key: dict[str, Any]) -> timedelta:
+    return datetime.fromisoformat(key["expires_at"]) - datetime.fromisoformat(key["created_at"])
+
+
+def test_a_successor_lives_as_long_as_its_predecessor_was_to_live_or_until_it_is_said(api: Api) -> None:
+    api.post("/v1/tenants", json={"id": "acme"})
+    end = datetime.now(UTC) + timedelta(days=90)
+    old = made(api, expires_at=end.isoformat())
+    api.queue.execute(
+        "UPDATE api_keys SET created_at = created_at - interval '9 days', expires_at = expires_at - interval"
+        " '9 days' WHERE id = :id",
+        id=old["id"],
+    )
+    new = api.post(f"/v1/keys/{old['id']}/rotate").json
+    assert lifetime(new) == lifetime(old)
+    assert datetime.fromisoformat(new["expires_at"]) > end - timedelta(seconds=1)
+    asked = (datetime.now(UTC) + timedelta(days=7)).isoformat(timespec="seconds")
+    newest = api.post(f"/v1/keys/{new['id']}/rotate", json={"expires_at": asked}).json
+    assert datetime.fromisoformat(newest["expires_at"]) == datetime.fromisoformat(asked)
+    told = api.get("/v1/audit?limit=1").json["data"][0]
+    assert told["details"]["new"] == newest["id"]
+    assert datetime.fromisoformat(told["details"]["new_expires_at"]) == datetime.fromisoformat(asked)
+
+
+def test_a_lifetime_can_be_as_long_as_times_are(api: Api) -> None:
+    old = made(api, "default", expires_at="9999-12-30T00:00:00Z")
+    assert api.post(f"/v1/keys/{old['id']}/rotate").json["expires_at"].startswith("9999-")
+
+
+def test_a_key_can_not_disable_its_own_tenant(api: Api) -> None:
+    refused = api.request("PATCH", "/v1/tenants/default", json={"disabled": True, "weight": 9})
+    assert (refused.status_code, refused.json["code"]) == (409, "own_tenant")
+    assert "headracectl tenants set default --disabled" in refused.json["detail"]
+    assert api.get("/v1/tenants/default").json["weight"] == 1, "nothing is half done"
+    assert api.request("PATCH", "/v1/tenants/default", json={"disabled": False}).status_code == 200
+    api.post("/v1/tenants", json={"id": "acme"})
+    other = as_key(api, made(api, scopes=["admin"])["key"])
+    assert other.request("PATCH", "/v1/tenants/default", json={"disabled": True}).status_code == 200
+
+
 def test_every_process_refuses_a_revoked_key_and_a_disabled_tenants_within_two_seconds(
     database_url: str, redis_url: str, clock: Clock
 ) -> None:
@@ -129,6 +174,7 @@ def test_what_can_not_be_noted_is_not_done(api: Api, monkeypatch: pytest.MonkeyP
 
     api.post("/v1/tenants", json={"id": "acme"})
     key = made(api, scopes=["jobs:read"])
+    worker = format_id(WORKER, api.queue.worker().id)
     monkeypatch.setattr(audit, "write", broken)
     asked = [
         ("POST", "/v1/tenants", {"id": "late"}),
@@ -136,12 +182,14 @@ def test_what_can_not_be_noted_is_not_done(api: Api, monkeypatch: pytest.MonkeyP
         ("POST", "/v1/tenants/acme/keys", {}),
         ("POST", f"/v1/keys/{key['id']}/rotate", {}),
         ("POST", f"/v1/keys/{key['id']}/revoke", {}),
+        ("POST", f"/v1/workers/{worker}/drain", None),
     ]
     for method, path, body in asked:
         assert api.request(method, path, json=body).status_code == 500, path
     assert tenants.get(api.queue.engine, "late") is None
     assert api.get("/v1/tenants/acme").json["weight"] == 1
     assert [row["live"] for row in api.get("/v1/tenants/acme/keys").json["data"]] == [True]
+    assert [row["state"] for row in api.get("/v1/workers").json["data"]] == ["ready"]
 
 
 def test_the_log_is_read_page_by_page(api: Api) -> None:
@@ -150,7 +198,7 @@ def test_the_log_is_read_page_by_page(api: Api) -> None:
     first = api.get("/v1/audit?limit=2&action=tenants").json
     assert ([row["subject"] for row in first["data"]], first["has_more"]) == (["t2", "t1"], True)
     rest = api.get(f"/v1/audit?action=tenants&after={first['last_id']}").json
-    assert ([row["subject"] for row in rest["data"]], rest["has_more"]) == (["t0"], False)
+    assert ([row["subject"] for row in rest["data"]], rest["has_more"]) == (["t0", "default"], False)
     assert rest["data"][0]["actor"] == f"key:{api.key.split('_')[1]}"
     assert api.get("/v1/audit?after=x").json["code"] == "invalid_cursor"
 

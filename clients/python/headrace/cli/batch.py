@@ -1,13 +1,12 @@
 """`headrace batch`: the commands that take a batch's id, and `list`. `run` has a module of its own."""
 
-from itertools import islice
 from typing import get_args
 
 import click
 
 from headrace.batch import Batch
 from headrace.cli import batch_run, output, progress
-from headrace.cli.params import batch_id, json_option, metadata_option
+from headrace.cli.params import batch_id, json_option, limit_option, metadata_option
 from headrace.cli.session import Session, pass_session
 from headrace.types import BatchStatus
 
@@ -64,7 +63,7 @@ def errors(session: Session, batch_id: str, as_json: bool) -> None:
 @click.option("--status", type=click.Choice(get_args(BatchStatus)))
 @metadata_option
 @click.option("--after", metavar="ID", help="Go on after this batch.")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@limit_option
 @json_option
 @pass_session
 def list_(
@@ -77,17 +76,13 @@ def list_(
 ) -> None:
     """List batches, newest first."""
     found = session.client.batches.list(status=status, metadata=dict(metadata), after=after, limit=limit)
-    if as_json:
-        for one in found:
-            output.line(one.raw)
-        return
-    shown = list(islice(found, limit))
-    output.table(
+    output.listing(
+        found,
+        limit,
+        as_json,
         ["ID", "STATUS", "PROGRESS", "CREATED"],
-        [(one.id, one.status, progress.note(one), output.ago(one.created_at)) for one in shown],
+        lambda one: (one.id, one.status, progress.note(one), output.ago(one.created_at)),
     )
-    if len(shown) == limit:
-        output.note(f"more: --after {shown[-1].id}")
 
 
 @batch.command()

@@ -1,13 +1,12 @@
 """`headrace webhooks deliveries`, and what can be done with one of them."""
 
 from datetime import datetime
-from itertools import islice
 from typing import get_args
 
 import click
 
 from headrace.cli import output
-from headrace.cli.params import DELIVERY, ENDPOINT, JOB, json_option
+from headrace.cli.params import DELIVERY, ENDPOINT, JOB, json_option, limit_option
 from headrace.cli.session import Session, pass_session
 from headrace.cli.tries import duration, outcome
 from headrace.types import DeliveryAttempt, DeliveryStatus
@@ -23,7 +22,7 @@ delivery_id = click.argument("delivery_id", metavar="ID", type=DELIVERY)
 @click.option("--created-after", metavar="TIME", help="RFC 3339, as 2026-01-31T12:00:00Z.")
 @click.option("--created-before", metavar="TIME")
 @click.option("--after", metavar="ID", help="Go on after this delivery.")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@limit_option
 @json_option
 @pass_session
 def deliveries(
@@ -49,17 +48,13 @@ def deliveries(
         after=after,
         limit=limit,
     )
-    if as_json:
-        for one in found:
-            output.line(one.raw)
-        return
-    shown = list(islice(found, limit))
-    output.table(
+    output.listing(
+        found,
+        limit,
+        as_json,
         ["ID", "STATUS", "EVENT", "ERROR", "URL", "CREATED"],
-        [(d.id, d.status, d.event, d.error, d.url, output.ago(d.created_at)) for d in shown],
+        lambda d: (d.id, d.status, d.event, d.error, d.url, output.ago(d.created_at)),
     )
-    if len(shown) == limit:
-        output.note(f"more: --after {shown[-1].id}")
 
 
 @click.command()

@@ -1,13 +1,12 @@
 """`headrace files`: what is sent to be run in bulk, and what comes of it."""
 
 import sys
-from itertools import islice
 from pathlib import Path
 
 import click
 
 from headrace.cli import output, progress
-from headrace.cli.params import FILE, json_option
+from headrace.cli.params import FILE, json_option, limit_option
 from headrace.cli.session import Session, pass_session
 
 file_id = click.argument("file_id", metavar="ID", type=FILE)
@@ -50,23 +49,19 @@ def upload(
 @files.command("list")
 @click.option("--purpose", type=click.Choice(["batch", "batch_output"]))
 @click.option("--after", metavar="ID", help="Go on after this file.")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@limit_option
 @json_option
 @pass_session
 def list_(session: Session, purpose: str | None, after: str | None, limit: int, as_json: bool) -> None:
     """List files, newest first."""
     found = session.client.files.list(purpose=purpose, after=after, limit=limit)  # type: ignore[arg-type]
-    if as_json:
-        for file in found:
-            output.line(file.raw)
-        return
-    shown = list(islice(found, limit))
-    output.table(
+    output.listing(
+        found,
+        limit,
+        as_json,
         ["ID", "PURPOSE", "BYTES", "NAME", "CREATED"],
-        [(f.id, f.purpose, f"{f.bytes:,}", f.filename, output.ago(f.created_at)) for f in shown],
+        lambda f: (f.id, f.purpose, f"{f.bytes:,}", f.filename, output.ago(f.created_at)),
     )
-    if len(shown) == limit:
-        output.note(f"more: --after {shown[-1].id}")
 
 
 @files.command()

@@ -1,11 +1,9 @@
 """The commands that take a job's id, and `list`."""
 
-from itertools import islice
-
 import click
 
 from headrace.cli import output
-from headrace.cli.params import job_id, json_option, metadata_option
+from headrace.cli.params import job_id, json_option, limit_option, metadata_option
 from headrace.cli.session import Session, pass_session
 from headrace.errors import WaitTimeout
 from headrace.types import JobStatus
@@ -46,7 +44,7 @@ def wait(session: Session, job_id: str, timeout: float | None, as_json: bool) ->
 @click.option("--created-before", metavar="TIME")
 @metadata_option
 @click.option("--after", metavar="ID", help="Go on after this job.")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@limit_option
 @json_option
 @pass_session
 def list_(
@@ -70,17 +68,13 @@ def list_(
         after=after,
         limit=limit,
     )
-    if as_json:
-        for job in found:
-            output.line(job.raw)
-        return
-    jobs = list(islice(found, limit))
-    output.table(
+    output.listing(
+        found,
+        limit,
+        as_json,
         ["ID", "STATUS", "MODEL", "CREATED"],
-        [(job.id, job.status, job.model, output.ago(job.created_at)) for job in jobs],
+        lambda job: (job.id, job.status, job.model, output.ago(job.created_at)),
     )
-    if len(jobs) == limit:
-        output.note(f"more: --after {jobs[-1].id}")
 
 
 @click.command()

@@ -6,14 +6,17 @@ Results go to stdout and everything about them to stderr, so that a pipe gets th
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import click
 
 from headrace.job import Job
 from headrace.record import Record
+
+Listed = TypeVar("Listed", bound=Record)
 
 _COLOURS = {
     "queued": "yellow",
@@ -97,15 +100,34 @@ def details(record: Record, as_json: bool, besides: Sequence[str] = ()) -> None:
         click.echo(f"{label}  {click.style(clean(value), fg=_COLOURS.get(value))}")
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str | None]]) -> None:
+def listing(
+    found: Iterable[Listed],
+    limit: int,
+    as_json: bool,
+    columns: Sequence[str],
+    row: Callable[[Listed], Sequence[str | None]],
+) -> None:
+    """A list, newest first: a table, and after which id it goes on; or a line of JSON for each item."""
+    if as_json:
+        for one in found:
+            line(one.raw)
+        return
+    shown = list(islice(found, limit))
+    table(columns, [row(one) for one in shown])
+    if len(shown) == limit:
+        note(f"more: --after {clean(shown[-1].id)}")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str | None]]) -> None:
     """A table without lines, as wide as the terminal allows. An id is never cut."""
     from rich.console import Console  # takes longer to import than most commands take to run
     from rich.table import Table
     from rich.text import Text
 
     grid = Table(box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        grid.add_column(column, no_wrap=True, min_width=36 if column == "ID" else None)
+    for place, column in enumerate(columns):
+        longest = max((len(row[place] or "") for row in rows), default=0)
+        grid.add_column(column, no_wrap=True, min_width=longest if column == "ID" else None)
     for row in rows:
         cells = ["-" if cell is None else clean(cell) for cell in row]
         grid.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in cells))
@@ -121,6 +143,11 @@ def ago(moment: datetime | None) -> str | None:
         if seconds >= size:
             return f"{seconds // size:.0f} {unit} ago"
     return f"{seconds:.0f} s ago"
+
+
+def local(moment: datetime | None) -> str | None:
+    """A moment to the second, by this machine's clock on the wall."""
+    return None if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def clean(text: str) -> str:

@@ -3,11 +3,13 @@
 import json
 import os
 import sys
+from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO, NoReturn, cast, get_args
 from urllib.parse import urlsplit
 
 import click
 
+from headrace.admin_api import checked_key_id, checked_tenant
 from headrace.types import WebhookEventType
 
 
@@ -24,6 +26,41 @@ class Id(click.ParamType):
         if not str(value).startswith(self._prefix):
             self.fail(f"{value!r} is not {self._whose} id ({self._prefix}…)", param, ctx)
         return str(value)
+
+
+class Checked(click.ParamType):
+    """Text that `check` lets through: it returns it, or raises ValueError that says what would be right."""
+
+    def __init__(self, name: str, check: Callable[[str], str]) -> None:
+        self.name = name
+        self._check = check
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return self._check(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Limit(click.ParamType):
+    """`NAME=N`, or `NAME=default`, which is None."""
+
+    name = "limit"
+
+    def __init__(self, known: Iterable[str]) -> None:
+        self._known = tuple(known)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int | None]:
+        name, _, text = str(value).partition("=")
+        if name not in self._known:
+            self.fail(f"{name!r} is no limit; there are {', '.join(self._known)}", param, ctx)
+        if text == "default":
+            return name, None
+        if not (text.isascii() and text.isdecimal()):
+            self.fail(f"{name} must be a whole number (0: no limit), or default", param, ctx)
+        return name, int(text)
 
 
 class Events(click.ParamType):
@@ -91,11 +128,14 @@ ENDPOINT = Id("whk_", "a webhook endpoint's")
 FILE = Id("file_", "a file's")
 BATCH = Id("batch_", "a batch's")
 DELIVERY = Id("dlv_", "a delivery's")
+TENANT = Checked("tenant", checked_tenant)
+KEY = Checked("id", checked_key_id)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 job_id = click.argument("job_id", metavar="ID", type=JOB)
 batch_id = click.argument("batch_id", metavar="ID", type=BATCH)
 events_option = click.option("--events", metavar="EVENT,…", type=Events(), help="Default: job.completed.")
+limit_option = click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
 metadata_option = click.option(
     "--metadata", metavar="KEY=VALUE", type=Pair(), multiple=True, help="May be repeated."
 )

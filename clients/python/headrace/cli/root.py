@@ -5,7 +5,19 @@ from typing import Any, NoReturn
 
 import click
 
-from headrace.cli import batch, catalog, files, jobs, listen, submit, tail, webhooks
+from headrace.cli import (
+    audit,
+    batch,
+    catalog,
+    files,
+    jobs,
+    keys,
+    listen,
+    submit,
+    tail,
+    tenants,
+    webhooks,
+)
 from headrace.cli.output import clean, complain
 from headrace.cli.session import Session
 from headrace.errors import (
@@ -83,6 +95,9 @@ for command in (
     catalog.workers,
     webhooks.webhooks,
     listen.listen,
+    tenants.tenants,
+    keys.keys,
+    audit.audit,
 ):
     cli.add_command(command)
 

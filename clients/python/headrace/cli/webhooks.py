@@ -1,12 +1,9 @@
 """`headrace webhooks`: the endpoints that are called, and their secrets."""
 
-from datetime import datetime
-from itertools import islice
-
 import click
 
 from headrace.cli import deliveries, output
-from headrace.cli.params import ENDPOINT, Events, events_option, json_option
+from headrace.cli.params import ENDPOINT, Events, events_option, json_option, limit_option
 from headrace.cli.session import Session, pass_session
 from headrace.cli.tries import sentence
 from headrace.clock import rfc3339
@@ -50,23 +47,19 @@ def create(
 
 @webhooks.command("list")
 @click.option("--after", metavar="ID", help="Go on after this endpoint.")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@limit_option
 @json_option
 @pass_session
 def list_(session: Session, after: str | None, limit: int, as_json: bool) -> None:
     """List endpoints, newest first."""
     found = session.client.webhooks.list(after=after, limit=limit)
-    if as_json:
-        for endpoint in found:
-            output.line(endpoint.raw)
-        return
-    endpoints = list(islice(found, limit))
-    output.table(
+    output.listing(
+        found,
+        limit,
+        as_json,
         ["ID", "STATUS", "EVENTS", "URL", "CREATED"],
-        [(e.id, e.status, ",".join(e.events), e.url, output.ago(e.created_at)) for e in endpoints],
+        lambda e: (e.id, e.status, ",".join(e.events), e.url, output.ago(e.created_at)),
     )
-    if len(endpoints) == limit:
-        output.note(f"more: --after {endpoints[-1].id}")
 
 
 @webhooks.command()
@@ -204,8 +197,4 @@ def _print_secret(made: WebhookEndpoint | WebhookSecret) -> None:
     """Alone on stdout, so that it can be piped to where secrets are kept."""
     click.echo(made.secret)
     if expires := made.previous_secret_expires_at:
-        output.note(f"the one before signs too until {_local(expires)}")
-
-
-def _local(moment: datetime) -> str:
-    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
+        output.note(f"the one before signs too until {output.local(expires)}")
