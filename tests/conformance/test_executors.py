@@ -111,7 +111,7 @@ def asg(tmp_path: Path) -> Iterator[World]:
         options: Any = {"region_name": "eu-central-1", "aws_access_key_id": "x", "aws_secret_access_key": "y"}
         client, ec2 = boto3.client("autoscaling", **options), boto3.client("ec2", **options)
         subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
-        image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+        image = ec2.register_image(Name="of-ours")["ImageId"]
         client.create_launch_configuration(
             LaunchConfigurationName="c", ImageId=image, InstanceType="c7i.large"
         )
