@@ -50,8 +50,11 @@ def killed_at(clerk: Clerk, statement: int) -> Callable[[], int]:
 
 
 def run(bulk: Bulk, clerk: Clerk, batch_id: UUID) -> None:
-    """Clerk and worker in turn until the batch ends or the clerk is killed."""
+    """Clerk and worker in turn until the batch ends or the clerk is killed, and what a dead clerk held is
+    rescued again and again, as the scheduler does: its session may lock the row for a moment after it.
+    """
     while bulk.get(batch_id).status not in ENDED:
+        batch_work.rescue(bulk.queue.engine)
         clerk.bookkeep()
         if not bulk.work():
             bulk.due(batch_id)
@@ -92,7 +95,6 @@ def test_a_clerk_killed_before_any_statement_is_followed_by_one_that_finishes(sm
             run(small, victim, batch_id)
         victim.engine.dispose()
         small.queue.execute("UPDATE workers SET state = 'dead', cause = 'crashed' WHERE name = 'clerk/0'")
-        batch_work.rescue(small.queue.engine)
         heir = small.new_clerk()
         run(small, heir, batch_id)
         heir.engine.dispose()
