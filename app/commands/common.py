@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from app.db.health import OLD_SCHEMA, is_of_old_schema
 from app.embedded.state import StateDir
 from app.errors import HeadraceError, SettingsError
 from app.settings import Settings, load
@@ -36,6 +37,10 @@ def operator_command(command: Callable[..., None]) -> Callable[..., None]:
             command(_settings(state_dir), **options)
         except HeadraceError as error:
             raise click.ClickException(str(error)) from None
+        except Exception as error:
+            if is_of_old_schema(error):
+                raise click.ClickException(OLD_SCHEMA) from None
+            raise
 
     return run
 
