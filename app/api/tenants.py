@@ -214,14 +214,15 @@ def list_keys(_principal: Principal, tenant: str) -> Response:
         "tenants",
         "Put a new key in place of one",
         "The new one may do what the old one may, and lives as long as that was to live, unless `expires_at`"
-        " is given. The old one works for the grace period, a day if nothing is said."
+        " is given. The old one works for the grace period, a day if nothing is said; it is rotated once, and"
+        " again only with `expires_at`."
         " `key` is shown this once.",
         scope="admin",
         parameters=(_KEY_ID, p.CONTENT_ENCODING),
         body=shapes.KeyRotation,
         body_required=False,
         answers={201: Answer("The new key, with its secret.", ApiKeyWithSecret)},
-        errors=(*p.BODY_ERRORS, "key_not_found", "invalid_request"),
+        errors=(*p.BODY_ERRORS, "key_not_found", "key_rotated", "invalid_request"),
     ),
 )
 def rotate(principal: Principal, key_id: str) -> Response:

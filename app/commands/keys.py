@@ -97,7 +97,8 @@ def list_keys(settings: Settings, as_json: bool) -> None:
 @click.option(
     "--expires-days",
     type=click.IntRange(1, 36_500),
-    help="Days until the new one stops working. Default: as many as this one was made for.",
+    help="Days until the new one stops working. Default: as many as this one was made for, if it was not"
+    " rotated before.",
 )
 @operator_command
 def rotate(settings: Settings, key_id: str, grace_s: int, expires_days: int | None) -> None:

@@ -53,15 +53,20 @@ _PAGE = text(
     .replace("WHERE CAST(:tenant_id AS integer) IS NULL OR", "WHERE")
     + " LIMIT :limit"
 )
+_LOCK_LIVE = text(
+    """
+    SELECT FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
+     WHERE k.id = :id AND t.disabled_at IS NULL
+       AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
+       FOR UPDATE OF k
+    """
+)
 # The old one lives on beside the new one, but no longer than it would have anyway. The new one lives as long
 # as the old one was to live, unless its end is given; Python knows no later year.
 _ROTATE = text(
     """
     WITH old AS (
-        SELECT k.* FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
-         WHERE k.id = :id AND t.disabled_at IS NULL
-           AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
-           FOR UPDATE OF k
+        SELECT * FROM api_keys WHERE id = :id
     ), ending AS (
         UPDATE api_keys k
            SET expires_at = least(old.expires_at, now() + make_interval(secs => :grace_s))
@@ -168,18 +173,25 @@ def rotate(
     grace_s: int,
     expires_at: datetime | None,
     actor: str,
-) -> bool:
-    """Store a new key like the live one `key_id`, which ends in `grace_s`. False if there is none.
+) -> str | None:
+    """Store a new key like the live one `key_id`, which ends in `grace_s`. Returns the id of the successor:
+    None if there is no such key; not `new_id` if it had this one already, and nothing was done.
 
-    The new one ends at `expires_at`; None: after as long as the old one was made for, or never as it.
+    The new one ends at `expires_at`; None: after as long as the old one was made for, or never as it. What it
+    was made for is not known any more once it was rotated, so then the end has to be given.
     """
     asked = {"id": key_id, "new_id": new_id, "secret_hash": secret_hash, "grace_s": grace_s}
     with transaction(engine) as connection:
-        made = connection.execute(_ROTATE, {**asked, "expires_at": expires_at}).one_or_none()
-        if made:
-            details = {"new": new_id, "grace_s": grace_s, "new_expires_at": made.expires_at}
-            audit.write(connection, actor, "keys.rotate", key_id, **details)
-    return made is not None
+        # A statement of its own, so that the next ones see what whoever held the lock before has done.
+        if connection.execute(_LOCK_LIVE, {"id": key_id}).one_or_none() is None:
+            return None
+        rotated = audit.last(connection, "keys.rotate", key_id)
+        if rotated and expires_at is None:
+            return str(rotated["new"])
+        made = connection.execute(_ROTATE, {**asked, "expires_at": expires_at}).one()
+        details = {"new": new_id, "grace_s": grace_s, "new_expires_at": made.expires_at}
+        audit.write(connection, actor, "keys.rotate", key_id, **details)
+    return new_id
 
 
 def revoke(engine: Engine, key_id: str, *, actor: str) -> bool:

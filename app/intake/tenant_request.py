@@ -90,7 +90,8 @@ class KeyRotation(Rotation):
     expires_at: Moment | None = Field(
         None,
         description="When the new one stops working, which is still to come. If absent it lives as long as"
-        " the old one was to live, from its making to its end, or has no end as that one has none.",
+        " the old one was to live, from its making to its end, or has no end as that one has none. Needed if"
+        " the old one was rotated before.",
     )
 
 
