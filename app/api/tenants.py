@@ -14,6 +14,7 @@ from app.api.services import services
 from app.db import audit
 from app.db import keys as keys_sql
 from app.db import tenants as sql
+from app.domain.scopes import USUAL_SCOPES
 from app.errors import Conflict, NotFound
 from app.intake import tenant_request as shapes
 from app.intake.authenticate import Principal
@@ -174,7 +175,7 @@ def create_key(principal: Principal, tenant: str) -> Response:
         services().settings.secret_key.get_secret_value(),
         tenant_id,
         name=asked.name or "",
-        scopes=tuple(asked.scopes or shapes.USUAL_SCOPES),
+        scopes=tuple(asked.scopes or USUAL_SCOPES),
         expires_at=asked.expires_at,
         requests_per_minute=asked.requests_per_minute,
         actor=_actor(principal),

@@ -7,19 +7,8 @@ from datetime import datetime
 
 from app.db import keys
 from app.db.engine import Engine
+from app.domain.scopes import SCOPES
 from app.errors import Conflict, Invalid, NotFound
-
-SCOPES = (
-    "jobs:read",
-    "jobs:write",
-    "batches:read",
-    "batches:write",
-    "files:read",
-    "files:write",
-    "webhooks:read",
-    "webhooks:write",
-    "admin",
-)
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 

@@ -3,15 +3,15 @@
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from app.db.keys import KeyRow
 from app.db.tenants import COLUMNS
+from app.domain.scopes import SCOPES, Scope
 from app.errors import FieldError, Invalid
-from app.intake.keys import SCOPES
 from app.intake.shapes import Moment, Part, Text, invalid, read_as
 from app.intake.view import moment
 from app.intake.webhook_request import DEFAULT_GRACE_S, Rotation
@@ -22,18 +22,6 @@ _MOST = 2**53 - 1
 
 Requests = Annotated[int, Field(ge=0, le=MOST_REQUESTS)]
 Count = Annotated[int, Field(ge=0, le=_MOST)]
-Scope = Literal[
-    "jobs:read",
-    "jobs:write",
-    "batches:read",
-    "batches:write",
-    "files:read",
-    "files:write",
-    "webhooks:read",
-    "webhooks:write",
-    "admin",
-]
-USUAL_SCOPES = tuple(scope for scope in SCOPES if scope != "admin")
 
 
 def _unique(scopes: list[Scope]) -> list[Scope]:

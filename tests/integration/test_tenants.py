@@ -14,7 +14,7 @@ from app.db import audit, keys, models, rescue, tenants, upkeep
 from app.db.engine import transaction
 from app.db.quotas import Held, held
 from app.domain.lanes import Lane
-from app.intake.keys import SCOPES
+from app.domain.scopes import SCOPES
 from app.intake.source import spec_of
 from tests.support.bulk import Bulk, line
 from tests.support.jobs import Queue, failed
