@@ -17,41 +17,24 @@ _INSERT = text(
             CAST(:requests_per_minute AS integer))
     """
 )
-_FIND = text(
-    """
+_SHOWN = """
     SELECT k.id, k.tenant_id, t.name AS tenant, k.name, k.secret_hash, k.scopes,
            k.created_at, k.expires_at, k.revoked_at, k.last_used_at, k.requests_per_minute,
            t.requests_per_minute AS tenant_requests, t.key_requests_per_minute, t.queued_jobs,
            t.in_flight_jobs, t.stored_bytes, t.weight,
            k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
                AND t.disabled_at IS NULL AS live
-      FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
-     WHERE k.id = :id
-    """
-)
-_LIST = text(
-    """
-    SELECT k.id, k.tenant_id, t.name AS tenant, k.name, k.secret_hash, k.scopes,
-           k.created_at, k.expires_at, k.revoked_at, k.last_used_at, k.requests_per_minute,
-           t.requests_per_minute AS tenant_requests, t.key_requests_per_minute, t.queued_jobs,
-           t.in_flight_jobs, t.stored_bytes, t.weight,
-           k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
-               AND t.disabled_at IS NULL AS live
-      FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
-     WHERE CAST(:tenant_id AS integer) IS NULL OR k.tenant_id = :tenant_id
-     ORDER BY k.created_at DESC, k.id DESC
-    """
-)
+      FROM api_keys k JOIN tenants t ON t.id = k.tenant_id"""
+_FIND = text(f"{_SHOWN} WHERE k.id = :id")
+_LIST = text(f"{_SHOWN} ORDER BY k.created_at DESC, k.id DESC")
 _PAGE = text(
-    str(_LIST)
-    .replace(
-        "ORDER BY",
-        """AND (CAST(:after AS text) IS NULL
-             OR (k.created_at, k.id) < (SELECT created_at, id FROM api_keys WHERE id = :after))
-     ORDER BY""",
-    )
-    .replace("WHERE CAST(:tenant_id AS integer) IS NULL OR", "WHERE")
-    + " LIMIT :limit"
+    f"""{_SHOWN}
+     WHERE k.tenant_id = :tenant_id
+       AND (CAST(:after AS text) IS NULL
+            OR (k.created_at, k.id) < (SELECT created_at, id FROM api_keys WHERE id = :after))
+     ORDER BY k.created_at DESC, k.id DESC
+     LIMIT :limit
+    """
 )
 _LOCK_LIVE = text(
     """
@@ -154,7 +137,7 @@ def find(engine: Engine, key_id: str) -> KeyRow | None:
 def list_all(engine: Engine) -> list[KeyRow]:
     """Every key, newest first."""
     with connect(engine) as connection:
-        return [_row(row) for row in connection.execute(_LIST, {"tenant_id": None})]
+        return [_row(row) for row in connection.execute(_LIST)]
 
 
 def list_page(engine: Engine, tenant_id: int, limit: int, after: str | None) -> list[KeyRow]:
