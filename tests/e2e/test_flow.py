@@ -170,7 +170,6 @@ def test_flower_lists_workers_and_finished_batches(caller: Caller) -> None:
         return [task for task in tasks if task["state"] == "SUCCESS"]
 
     task = wait_until(finished, 30, "a finished task in Flower")[0]
-    assert task["name"] == "headrace.drain"
     assert "'model'" in task["kwargs"]
     assert "'version'" in task["kwargs"]
     assert "'batches'" in task["result"]
