@@ -5,8 +5,8 @@ ran, results of lately are counted. While nothing is done, the oldest waiting jo
 to wait at least. Batches are refused from half of the limit on, so that the interactive lane is the last to
 close.
 
-What waits is counted beside the requests, and Postgres never counts for more than a twentieth of the time. What
-this process let in since is added, so a burst is not let in whole before it is noticed.
+What waits is counted beside the requests, and Postgres never counts for more than a twentieth of the time.
+What this process let in since is added, so a burst is not let in whole before it is noticed.
 """
 
 import contextlib
@@ -100,8 +100,8 @@ class Pressure:
             counted = Counter(self._since)
         try:
             work = sql.work(self._engine)
-            # Not as long as we waited for it: a busy process waits long for what took a moment, and would then
-            # go by what it knows for seconds, while children run out of work.
+            # Not as long as we waited for it: a busy process waits long for what took a moment. It would go by
+            # old counts for seconds, and children would run out of work.
             pause_s = max(pause_s, work.took_s / _AT_MOST)
             with self._lock:
                 while self._seen and began - self._seen[0][0] > _WINDOW_S:
