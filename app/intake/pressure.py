@@ -100,8 +100,8 @@ class Pressure:
             counted = Counter(self._since)
         try:
             work = sql.work(self._engine)
-            # Not as long as we waited for it: a busy process waits long for what took a moment. It would go by
-            # old counts for seconds, and children would run out of work.
+            # Not as long as we waited for it: a busy process waits long for what took a moment. It would go
+            # by old counts for seconds, and children would run out of work.
             pause_s = max(pause_s, work.took_s / _AT_MOST)
             with self._lock:
                 while self._seen and began - self._seen[0][0] > _WINDOW_S:
