@@ -2,6 +2,8 @@
 queueing every other statement behind it; two migrators never run at the same time.
 """
 
+import time
+
 from alembic import context
 from sqlalchemy import create_engine, pool, text
 
@@ -10,6 +12,7 @@ from app.db.tables import metadata
 
 # Any fixed number; it names "migrations of Headrace" among the advisory locks of this database.
 LOCK = 0x48454144
+ASK_AGAIN_S = 0.2
 
 
 def include_object(_object, name, type_, reflected, compare_to):  # type: ignore[no-untyped-def]
@@ -20,7 +23,11 @@ def include_object(_object, name, type_, reflected, compare_to):  # type: ignore
 def run() -> None:
     engine = create_engine(sqlalchemy_url(context.config.attributes["database_url"]), poolclass=pool.NullPool)
     with engine.connect() as guard:
-        guard.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
+        # Asked again and again, since whoever waits in a statement is waited for by an index that is made
+        # concurrently, and so by the one that holds the lock.
+        while not guard.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK}).scalar_one():
+            guard.commit()
+            time.sleep(ASK_AGAIN_S)
         guard.commit()
         try:
             with engine.connect() as connection:

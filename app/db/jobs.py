@@ -80,11 +80,16 @@ _LIST_HEAD = f"SELECT {_COLUMNS}, j.input, {_OUTPUT} AS output, NULL AS attempts
 OwnedJob = tuple[int, UUID]
 """A tenant's id and the id of a job, which is the tenant's or is not there."""
 
-# These start from the narrow table that a job of the status is in: a tenant's history is long.
+# These start from the narrow table or index that a job of the status is in: a tenant's history is long.
 _PLACES = {
     JobStatus.RUNNING: "job_leases",
     JobStatus.QUEUED: """(SELECT job_id, tenant_id FROM job_ready
                            UNION ALL SELECT job_id, tenant_id FROM job_deferred)""",
+    **{
+        # The status is part of the text, or a plan for any status could not use the index.
+        status: f"(SELECT job_id, tenant_id FROM job_results WHERE status = '{status}')"
+        for status in (JobStatus.FAILED, JobStatus.CANCELED, JobStatus.EXPIRED)
+    },
 }
 _PLACED = """FROM {place} place
       CROSS JOIN LATERAL (SELECT * FROM jobs WHERE id = place.job_id OFFSET 0) j"""

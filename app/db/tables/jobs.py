@@ -126,6 +126,13 @@ job_results = Table(
     CheckConstraint("status IN ('succeeded', 'failed', 'canceled', 'expired')", name="status"),
     CheckConstraint("(status = 'failed') = (error IS NOT NULL)", name="error"),
     CheckConstraint("status = 'succeeded' OR output IS NULL", name="output"),
+    # Few, and looked for among all the others.
+    Index(
+        "job_results_unsuccessful_idx",
+        "tenant_id",
+        "job_id",
+        postgresql_where=text("status <> 'succeeded'"),
+    ),
     postgresql_partition_by="RANGE (job_id)",
 )
 
