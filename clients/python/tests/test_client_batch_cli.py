@@ -114,6 +114,42 @@ def test_a_dry_run_prints_the_estimate(run, texts, mixed):
     assert json.loads(done.stdout)["invalid"] == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-o", "nowhere/out.jsonl"], "there is no folder 'nowhere'"),
+        (["-o", "out.jsonl", "--errors", "nowhere/err.jsonl"], "there is no folder 'nowhere'"),
+        (["-o", "./in.jsonl"], "-o would overwrite FILE"),
+        (["-o", "out.jsonl", "--errors", "out.jsonl"], "--errors would overwrite -o"),
+    ],
+)
+def test_results_that_could_not_be_written_are_refused_before_anything_runs(run, texts, options, message):
+    done = run("batch", "run", texts, "--model", "echo", *options)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert run("batch", "list", "--json").stdout == ""
+    assert run("files", "list", "--json").stdout == ""
+    assert os.listdir() == [texts]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["batch", "run", "in.jsonl", "--model", "m"], "interrupted; nothing runs yet"),
+        (["files", "upload", "in.jsonl"], "interrupted; no file was made"),
+    ],
+)
+def test_ctrl_c_while_uploading_says_that_nothing_came_of_it(scripted, texts, command, message):
+    def interrupt(_):
+        signal.raise_signal(signal.SIGINT)
+        return Reply(503)
+
+    scripted.then(*[interrupt] * 3)
+    done = CliRunner().invoke(cli, command)
+    assert (done.exit_code, done.stdout) == (130, "")
+    assert message in done.stderr
+
+
 def test_detached_is_looked_after_later(run, texts):
     name = run("batch", "run", texts, "--model", "echo", "--detach", "--metadata", "a=b").stdout.strip()
     assert re.fullmatch("batch_[0-9a-f]{32}", name)

@@ -3,12 +3,13 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 
 import pytest
 from click.testing import CliRunner
-from client_testkit import LoopbackServer, Reply, Script, job, problem
+from client_testkit import JOB_ID, LoopbackServer, Reply, Script, job, problem
 from headrace.cli import output
 from headrace.cli.root import cli
 
@@ -257,6 +258,41 @@ def test_long_values_are_cut_for_eyes():
     assert cut["embedding"] == [*range(8), "… 376 more"]
     assert cut["text"].endswith("… 100 more characters")
     assert cut["n"] == [1]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["submit", "echo", "{}", "--wait"], ["wait", JOB_ID], ["tail", JOB_ID], ["tail", JOB_ID, "--json"]],
+)
+def test_ctrl_c_names_the_job_that_goes_on(scripted, command):
+    def interrupt(_):
+        signal.raise_signal(signal.SIGINT)
+        return Reply(body=job("running"))
+
+    scripted.then(Reply(body=job("queued")), interrupt, *[Reply(body=job("running"))] * 5)
+    done = CliRunner().invoke(cli, command)
+    assert (done.exit_code, done.stdout) == (130, "")
+    assert done.stderr == (
+        f"headrace: interrupted; {JOB_ID} goes on (headrace wait {JOB_ID}; or end it: headrace cancel {JOB_ID})\n"
+    )
+
+
+def test_a_closed_pipe_is_no_failed_job(live):
+    """`headrace models | head -0`, with pipefail."""
+    command = [sys.executable, "-c", "from headrace.cli import main; main()", "models", "--json"]
+    reads, writes = os.pipe()
+    os.close(reads)
+    done = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, timeout=60)
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a disk that is always full")
+def test_a_full_disk_is_one_line_and_3(live):
+    command = [sys.executable, "-c", "from headrace.cli import main; main()", "models", "--json"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr) == (3, b"headrace: No space left on device\n")
 
 
 def test_version_and_help():

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, cast, get_args
 from urllib.parse import urlsplit
 
@@ -26,6 +27,22 @@ class Id(click.ParamType):
         if not str(value).startswith(self._prefix):
             self.fail(f"{value!r} is not {self._whose} id ({self._prefix}…)", param, ctx)
         return str(value)
+
+
+class OutFile(click.Path):
+    """A file to write. That it can't be is said before anything runs whose results would be lost."""
+
+    def __init__(self, *, path_type: type[Path] | None = None) -> None:
+        super().__init__(dir_okay=False, writable=True, path_type=path_type)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = super().convert(value, param, ctx)
+        folder = Path(path).parent
+        if not folder.is_dir():
+            self.fail(f"there is no folder {str(folder)!r}", param, ctx)
+        if not os.access(folder, os.W_OK):
+            self.fail(f"the folder {str(folder)!r} can't be written to", param, ctx)
+        return path
 
 
 class Checked(click.ParamType):

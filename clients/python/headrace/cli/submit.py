@@ -7,6 +7,7 @@ import click
 from headrace.cli import output
 from headrace.cli.params import Pair, json_option, metadata_option, read_input
 from headrace.cli.session import Session, pass_session
+from headrace.cli.stopping import job_goes_on, told_if_interrupted
 from headrace.errors import WaitTimeout
 from headrace.types import JobWebhookEvent, Priority
 
@@ -98,7 +99,8 @@ def submit(
         return
     output.note(f"{job.id} {job.status}")
     try:
-        job.wait(wait)
+        with told_if_interrupted(job_goes_on(job.id)):
+            job.wait(wait)
     except WaitTimeout:
         if as_json:
             output.document(job.raw)
