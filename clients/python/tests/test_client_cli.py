@@ -272,9 +272,8 @@ def test_ctrl_c_names_the_job_that_goes_on(scripted, command):
     scripted.then(Reply(body=job("queued")), interrupt, *[Reply(body=job("running"))] * 5)
     done = CliRunner().invoke(cli, command)
     assert (done.exit_code, done.stdout) == (130, "")
-    assert done.stderr == (
-        f"headrace: interrupted; {JOB_ID} goes on (headrace wait {JOB_ID}; or end it: headrace cancel {JOB_ID})\n"
-    )
+    how = f"headrace wait {JOB_ID}; or end it: headrace cancel {JOB_ID}"
+    assert done.stderr == f"headrace: interrupted; {JOB_ID} goes on ({how})\n"
 
 
 def test_a_closed_pipe_is_no_failed_job(live):

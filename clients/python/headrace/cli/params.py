@@ -37,7 +37,7 @@ class OutFile(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         path = super().convert(value, param, ctx)
-        folder = Path(path).parent
+        folder = Path(os.fsdecode(path)).parent
         if not folder.is_dir():
             self.fail(f"there is no folder {str(folder)!r}", param, ctx)
         if not os.access(folder, os.W_OK):
