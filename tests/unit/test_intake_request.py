@@ -118,3 +118,23 @@ def test_messages_do_not_repeat_values() -> None:
         read(body, EgressPolicy())
     assert len(refused.value.errors) >= 6
     assert secret not in str([place.message for place in refused.value.errors])
+
+
+@pytest.mark.parametrize(
+    ("body", "places"),
+    [
+        (
+            {"modle": "echo", "input": {}},
+            ["/model: is required", "/modle: there is no such field; did you mean model?"],
+        ),
+        ({**GOOD, "colour": 1}, ["/colour: there is no such field"]),
+        ({**GOOD, "policy": []}, ["/policy: should be a JSON object"]),
+        ({**GOOD, "use_case": 5}, ["/use_case: should be a string"]),
+        ({**GOOD, "retry": {"max_attempts": "3"}}, ["/retry/max_attempts: should be a whole number"]),
+        ([], [": should be a JSON object"]),
+    ],
+)
+def test_a_wrong_place_is_told_in_words_of_json(body: Any, places: list[str]) -> None:
+    refused = refusal(body)
+    assert refused is not None
+    assert [f"{place.pointer}: {place.message}" for place in refused.errors] == places
