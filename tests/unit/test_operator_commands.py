@@ -72,3 +72,8 @@ def test_a_database_that_is_not_there_is_named_without_its_password() -> None:
     assert len(done.stderr.splitlines()) == 1
     assert 'server at "127.0.0.1", port 1 failed: Connection refused' in done.stderr
     assert "s3cret" not in done.output
+
+
+def test_help_and_version_are_as_those_of_the_other_command() -> None:
+    assert headracectl("-h").output == headracectl("--help").output
+    assert headracectl("--version").output == "headracectl 0.1.0\n"
