@@ -114,7 +114,8 @@ def test_nobody_there_is_3(monkeypatch):
     monkeypatch.setattr("headrace.cli.session._MAX_RETRIES", 0)
     done = CliRunner().invoke(cli, ["--url", url, "--api-key", "k", "models"])
     assert done.exit_code == 3
-    assert done.stderr == f"headrace: can't reach {url}: Connection refused\n"
+    hint = "headracectl up starts a development stack"
+    assert done.stderr == f"headrace: can't reach {url}: Connection refused ({hint})\n"
 
 
 def test_nothing_configured_is_2():

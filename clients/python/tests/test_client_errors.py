@@ -109,7 +109,8 @@ def test_nobody_listening(key, clock):
     client = Client(url, key, max_retries=0, clock=clock.as_clock())
     with pytest.raises(APIConnectionError) as caught:
         client.models.list()
-    assert str(caught.value) == f"can't reach {url}: Connection refused"
+    hint = "headracectl up starts a development stack"
+    assert str(caught.value) == f"can't reach {url}: Connection refused ({hint})"
 
 
 def test_a_server_that_does_not_answer_is_a_timeout(server, script, key, clock):
