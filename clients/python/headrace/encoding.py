@@ -12,7 +12,8 @@ def to_json(value: Any) -> bytes:
         # NaN is no JSON: better a ValueError here than a 422 from there.
         return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
     except (TypeError, ValueError) as error:
-        kind, said = type(error), str(error)
+        kind: type[Exception] = type(error)
+        said = str(error)
     with suppress(RecursionError):  # A value that holds itself: json said so.
         kind, said = _unfit(value, "") or (kind, said)
     raise TypeError(said) if issubclass(kind, TypeError) else ValueError(said)

@@ -213,6 +213,9 @@ class BatchFailed(BatchError):
         wrong = self.batch.wrong_lines
         more = max(self.batch.invalid, len(wrong)) - self._SHOWN
         shown = [*map(str, wrong[: self._SHOWN]), *([f"and {more} more"] if more > 0 else [])]
+        if wrong and (wrong[0].line, wrong[0].code) == (1, "invalid_json_line"):
+            # A CSV file, or JSON over many lines.
+            shown.append("a file has one JSON value a line, as jq -c '.[]' writes those of an array")
         return f"{self.batch.id} failed: {'; '.join(shown)}"
 
 

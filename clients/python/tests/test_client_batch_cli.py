@@ -112,6 +112,14 @@ def test_a_refused_file_is_2_and_names_its_wrong_lines(run, mixed):
     assert _lines(run("batch", "errors", name, "--json").stdout)[0]["error"]["line"] == 2
 
 
+@pytest.mark.parametrize("content", ['[{"text": "a"},\n{"text": "b"}]\n', "text\na\n"])
+def test_a_file_of_another_kind_is_told_what_a_file_is(run, tmp_path, content):
+    (tmp_path / "file").write_text(content)
+    done = run("batch", "run", "file", "--model", "echo")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.endswith("one JSON value a line, as jq -c '.[]' writes those of an array\n")
+
+
 def test_a_dry_run_prints_the_estimate(run, texts, mixed):
     done = run("batch", "run", texts, "--model", "echo", "--dry-run")
     assert done.exit_code == 0
