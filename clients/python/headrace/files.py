@@ -32,7 +32,7 @@ class File(Record):
 
     @property
     def purpose(self) -> FilePurpose:
-        """As it was uploaded; `batch_output` or `job_output` if the server wrote it."""
+        """`batch` if it was uploaded, `batch_output` if a batch wrote it."""
         purpose: FilePurpose = self._raw["purpose"]
         return purpose
 
@@ -75,10 +75,9 @@ class Files:
     ) -> File:
         """Upload a file: a path, or one that is open for reading in binary, from where it stands.
 
-        `purpose` is `batch` for the lines of a batch, `vision` or `user_data` for media that inputs name by
-        `{"file_id": …}`. It is read as it is sent, so that it may be larger than the memory. `expires_after`
-        is in seconds; without it the file is kept until it is deleted. `on_progress` is called with the bytes
-        that were sent and how many there are, and begins again if a broken connection makes it be sent again.
+        It is read as it is sent, so that it may be larger than the memory. `expires_after` is in seconds;
+        without it the file is kept until it is deleted. `on_progress` is called with the bytes that were
+        sent and how many there are, and begins again if a broken connection makes it be sent again.
         Raises `PayloadTooLargeError`, and `ChecksumError` if the server received something else.
 
         >>> import io

@@ -20,9 +20,7 @@ WebhookEventType: TypeAlias = Literal[
     "endpoint.disabled",
 ]
 """What an endpoint can subscribe to. `endpoint.test` comes only when asked for."""
-FilePurpose: TypeAlias = Literal["batch", "vision", "user_data", "batch_output", "job_output"]
-"""The first three are what is uploaded: lines for a batch, and media that jobs' inputs name. The server
-writes the others."""
+FilePurpose: TypeAlias = Literal["batch", "batch_output"]
 BatchStatus: TypeAlias = Literal[
     "validating",
     "in_progress",

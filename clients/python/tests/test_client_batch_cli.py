@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from batch_testkit import batch, jsonl, read_form, result
+from batch_testkit import batch, jsonl, result
 from click.testing import CliRunner
 from client_testkit import Reply
 from headrace import Batch
@@ -60,13 +60,6 @@ def test_files_go_up_and_come_down(run, texts):
     assert run("files", "get", name).exit_code == 3
     again = run("files", "upload", "-", "--json", stdin=content)
     assert json.loads(again.stdout)["bytes"] == 290
-
-
-def test_media_are_uploaded_for_what_they_are(scripted, texts):
-    scripted.then(Reply(body={"id": "file_1", "object": "file"}))
-    done = CliRunner().invoke(cli, ["files", "upload", texts, "--purpose", "vision"])
-    assert (done.exit_code, done.stdout) == (0, "file_1\n")
-    assert read_form(scripted.requests[0])["purpose"] == b"vision"
 
 
 def test_a_run_writes_the_results_and_says_how_far_it_is(run, texts):
