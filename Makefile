@@ -24,12 +24,12 @@ up: setup ## run the whole system in the foreground until Ctrl-C
 
 ##@ Develop
 .PHONY: test check bench chaos docs
-# They start whole systems, or ask how long something takes: they have the machine to themselves.
-ALONE := tests/e2e tests/chaos tests/integration/api/test_api_server.py
+# They start whole systems, which wait for one another: next to each other, but not next to what never waits.
+WHOLE := tests/e2e tests/chaos tests/integration/api/test_api_server.py
+TWO := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test: setup ## run all tests, on real servers that they start themselves
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ALONE:%=--ignore=%); parallel=$$?; \
-		$(BIN)/python -m pytest $(ALONE) && exit $$parallel
+	$(TWO) $(WHOLE:%=--ignore=%); parts=$$?; $(TWO) $(WHOLE) && exit $$parts
 
 check: setup ## lint, formatting, types, and who may import whom
 	$(BIN)/ruff check

