@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from app.domain.egress import EgressPolicy
 from app.errors import Invalid
 from app.intake.request import JobRequest, read
+from app.intake.tenant_request import read_tenant
 
 GOOD: dict[str, Any] = {"model": "echo", "input": {}}
 
@@ -138,3 +139,12 @@ def test_a_wrong_place_is_told_in_words_of_json(body: Any, places: list[str]) ->
     refused = refusal(body)
     assert refused is not None
     assert [f"{place.pointer}: {place.message}" for place in refused.errors] == places
+
+
+@pytest.mark.parametrize("name", ["A B", "", "-a", "a" * 64, "acme\n"])
+def test_what_a_tenant_may_be_called_is_told_in_words(name: str) -> None:
+    with pytest.raises(
+        Invalid, match="must be 1 to 63 of a-z, 0-9, - and _, and begin with a letter"
+    ) as caught:
+        read_tenant({"id": name})
+    assert [(place.pointer, place.code) for place in caught.value.errors] == [("/id", "bad_format")]

@@ -71,7 +71,7 @@ def test_the_input_has_four_sources(run, source, tmp_path):
         (["submit", "echo", '{"a": NaN}'], "NaN is no number"),
         (["submit", "echo", "[" * 100_000], "nested too deep"),
         (["submit", "echo", "-i", "a"], "'a' is not key=value"),
-        (["submit", "echo", "-i", "a:=x"], "not JSON"),
+        (["submit", "echo", "-i", "a:=x"], "for text write a=x"),
         (["submit", "echo", "{}", "--metadata", "=v"], "is not key=value"),
         (["submit", "echo", "{}", "--wait=soon"], "'soon' is not a valid float"),
         (["submit", "echo", "{}", "--idempotency-key", "ü"], "printable ASCII"),

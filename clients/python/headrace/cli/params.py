@@ -136,7 +136,7 @@ class Pair(click.ParamType):
             try:
                 return key[:-1], parse_json(os.fsencode(text))
             except ValueError as error:
-                self.fail(f"{key}={text}: {error}", param, ctx)
+                self.fail(f"{key}={text}: {error}; for text write {key[:-1]}={text}", param, ctx)
         return key, text
 
 
