@@ -67,7 +67,7 @@ def show(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: boo
     cut; in a pipe nothing is.
     """
     if as_json:
-        click.echo(json.dumps(list(rows), default=str))
+        click.echo(json.dumps(list(rows), default=_plain))
         return
     table = Table(box=None, pad_edge=False)
     cells = [[_cell(row[column]) for column in columns] for row in rows]
@@ -77,6 +77,13 @@ def show(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: boo
     for row in cells:
         table.add_row(*map(Text, row))
     Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
+
+
+def _plain(value: Any) -> str:
+    """For JSON: times as the API has them."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return str(value)
 
 
 def _cell(value: Any) -> str:

@@ -1,6 +1,7 @@
 """What every `headracectl` command shares: tables that can be used, errors that say what to do."""
 
 import io
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,6 +44,13 @@ def test_in_a_pipe_no_cell_is_cut_and_none_steers_the_terminal(capsys: pytest.Ca
         "red\ufffd[31m",
     ):
         assert str(text) in cells
+
+
+def test_times_in_json_are_those_of_the_api(capsys: pytest.CaptureFixture[str]) -> None:
+    show([ROW], ["id"], as_json=True)
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["at"] == "2026-01-31T12:00:05.123456Z"
+    assert row["details"] == {"grace": None}
 
 
 def test_on_a_terminal_what_names_a_row_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
