@@ -84,6 +84,13 @@ def test_a_success_that_is_not_json_says_that_the_url_may_be_wrong(client, scrip
         client.models.list()
 
 
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 501])
+def test_a_refusal_of_another_server_says_so_too(client, script, status):
+    script.then(Reply(status, b"<html>no such page</html>", {"Content-Type": "text/html"}))
+    with pytest.raises(APIError, match="not from a Headrace server; is the URL right"):
+        client.models.list()
+
+
 def test_redirects_are_not_followed_anywhere(client, script, key):
     elsewhere = Script().then(Reply(body=job()))
     with LoopbackServer(elsewhere) as other:
