@@ -189,7 +189,8 @@ def test_list_sends_its_filters(scripted):
 def test_submit_sends_its_options(scripted):
     scripted.then(Reply(202, job()))
     words = "submit m {} --priority high --metadata a=b --webhook https://h.example --idempotency-key k"
-    assert CliRunner().invoke(cli, words.split()).exit_code == 0
+    limits = "--queue-ttl 60 --execution-timeout 2.5 --max-attempts 1 --use-case nightly"
+    assert CliRunner().invoke(cli, f"{words} {limits}".split()).exit_code == 0
     (sent,) = scripted.requests
     assert sent.headers["Idempotency-Key"] == "k"
     assert sent.json == {
@@ -198,6 +199,9 @@ def test_submit_sends_its_options(scripted):
         "priority": "high",
         "metadata": {"a": "b"},
         "webhook": "https://h.example",
+        "policy": {"queue_ttl_s": 60, "execution_timeout_s": 2.5},
+        "retry": {"max_attempts": 1},
+        "use_case": "nightly",
     }
 
 
