@@ -186,7 +186,8 @@ class WaitTimeout(HeadraceError):
         super().__init__(job, timeout)
 
     def __str__(self) -> str:
-        return f"{self.job.id} is still {self.job.status} after {self.timeout:g} s"
+        why = f" ({self.job.status_reason})" if self.job.status_reason else ""
+        return f"{self.job.id} is still {self.job.status}{why} after {self.timeout:g} s"
 
 
 class BatchError(HeadraceError):

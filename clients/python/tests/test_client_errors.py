@@ -7,7 +7,7 @@ import traceback
 import headrace
 import pytest
 from client_testkit import LoopbackServer, Reply, Script, job, problem
-from headrace import APIConnectionError, APIError, APITimeoutError, Client, HeadraceError
+from headrace import APIConnectionError, APIError, APITimeoutError, Client, HeadraceError, Job, WaitTimeout
 from headrace.problems import error_from, retry_after
 
 BY_STATUS = {
@@ -159,3 +159,12 @@ def test_the_key_is_in_no_repr_and_no_trace(client, script):
         assert error.__cause__ is None
         assert error.__context__ is None
     assert not any("s3cret" in text for text in shown)
+
+
+def test_a_wait_that_ended_says_what_the_job_waits_for():
+    waiting = Job({"id": "job_1", "status": "queued", "status_reason": "waiting_for_worker"}, None)
+    assert str(WaitTimeout(waiting, 3)) == "job_1 is still queued (waiting_for_worker) after 3 s"
+    assert (
+        str(WaitTimeout(Job({"id": "job_1", "status": "running"}, None), 3))
+        == "job_1 is still running after 3 s"
+    )
