@@ -91,6 +91,13 @@ _CODES = (
     ErrorCode("version_gone", 409, "Version gone", "The job's model version is no longer registered."),
     ErrorCode("tenant_exists", 409, "Tenant exists", "There is a tenant of this name already."),
     ErrorCode(
+        "key_rotated",
+        409,
+        "Key rotated before",
+        "The key has a successor, and only its grace period is left of its lifetime. Rotate the successor, or"
+        " give `expires_at`.",
+    ),
+    ErrorCode(
         "own_tenant",
         409,
         "Own tenant",

@@ -14,7 +14,7 @@ from app.api.catalogue_of_errors import CODES
 from app.api.operation import Answer, Operation, Parameter, operation_of
 from app.api.parameters import HEADERS
 from app.api.problems import PROBLEM
-from app.intake.keys import SCOPES
+from app.domain.scopes import SCOPES
 
 _ABOUT = """Submit a job, get its id at once; then poll, wait, follow its events, or be called back.
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from app.api.services import services
 from app.db.scope import work_for, work_for_operators
+from app.domain.scopes import Scope
 from app.intake.authenticate import Principal
 
 View = Callable[..., Response]
@@ -51,7 +52,7 @@ class Operation:
     summary: str
     description: str = ""
     key: bool = True
-    scope: str | None = None
+    scope: Scope | None = None
     parameters: tuple[Parameter, ...] = ()
     body: type[BaseModel] | None = None
     body_required: bool = True
@@ -84,7 +85,7 @@ def operation_of(view: View) -> Operation | None:
     return getattr(view, "operation", None)
 
 
-def _guarded(view: View, scope: str | None) -> View:
+def _guarded(view: View, scope: Scope | None) -> View:
     @wraps(view)
     def guarded(**path: str) -> Response:
         principal: Principal = services().authenticator.authenticate(request.headers.get("Authorization"))

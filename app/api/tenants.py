@@ -14,6 +14,7 @@ from app.api.services import services
 from app.db import audit
 from app.db import keys as keys_sql
 from app.db import tenants as sql
+from app.domain.scopes import USUAL_SCOPES
 from app.errors import Conflict, NotFound
 from app.intake import tenant_request as shapes
 from app.intake.authenticate import Principal
@@ -174,7 +175,7 @@ def create_key(principal: Principal, tenant: str) -> Response:
         services().settings.secret_key.get_secret_value(),
         tenant_id,
         name=asked.name or "",
-        scopes=tuple(asked.scopes or shapes.USUAL_SCOPES),
+        scopes=tuple(asked.scopes or USUAL_SCOPES),
         expires_at=asked.expires_at,
         requests_per_minute=asked.requests_per_minute,
         actor=_actor(principal),
@@ -214,14 +215,15 @@ def list_keys(_principal: Principal, tenant: str) -> Response:
         "tenants",
         "Put a new key in place of one",
         "The new one may do what the old one may, and lives as long as that was to live, unless `expires_at`"
-        " is given. The old one works for the grace period, a day if nothing is said."
+        " is given. The old one works for the grace period, a day if nothing is said; it is rotated once, and"
+        " again only with `expires_at`."
         " `key` is shown this once.",
         scope="admin",
         parameters=(_KEY_ID, p.CONTENT_ENCODING),
         body=shapes.KeyRotation,
         body_required=False,
         answers={201: Answer("The new key, with its secret.", ApiKeyWithSecret)},
-        errors=(*p.BODY_ERRORS, "key_not_found", "invalid_request"),
+        errors=(*p.BODY_ERRORS, "key_not_found", "key_rotated", "invalid_request"),
     ),
 )
 def rotate(principal: Principal, key_id: str) -> Response:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from app.db.health import OLD_SCHEMA, is_of_old_schema
 from app.embedded.state import StateDir
 from app.errors import HeadraceError, SettingsError, Unavailable
 from app.settings import Settings, load
@@ -44,6 +45,10 @@ def operator_command(command: Callable[..., None]) -> Callable[..., None]:
             raise click.ClickException(f"{error}{_why(error)}") from None
         except HeadraceError as error:
             raise click.ClickException(str(error)) from None
+        except Exception as error:
+            if is_of_old_schema(error):
+                raise click.ClickException(OLD_SCHEMA) from None
+            raise
 
     return run
 

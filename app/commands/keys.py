@@ -9,13 +9,11 @@ from app.commands.common import actor, as_json, operator_command, show
 from app.db import keys as sql
 from app.db import tenants
 from app.db.engine import make_engine
+from app.domain.scopes import SCOPES, USUAL_SCOPES
 from app.errors import NotFound
-from app.intake.keys import SCOPES, issue_key, rotate_key
+from app.intake.keys import issue_key, rotate_key
 from app.intake.tenant_request import check_name
 from app.settings import Settings
-
-# Whoever has `admin` sees and drains everybody's workers: it is given by name only.
-_USUAL = tuple(scope for scope in SCOPES if scope != "admin")
 
 
 @click.group()
@@ -55,7 +53,7 @@ def create(
         settings.secret_key.get_secret_value(),
         tenants.ensure(engine, tenant, actor=actor()),
         name=name,
-        scopes=scopes or _USUAL,
+        scopes=scopes or USUAL_SCOPES,
         expires_at=_end(expires_days),
         requests_per_minute=requests_per_minute,
         actor=actor(),
@@ -97,7 +95,8 @@ def list_keys(settings: Settings, as_json: bool) -> None:
 @click.option(
     "--expires-days",
     type=click.IntRange(1, 36_500),
-    help="Days until the new one stops working. Default: as many as this one was made for.",
+    help="Days until the new one stops working. Default: as many as this one was made for, if it was not"
+    " rotated before.",
 )
 @operator_command
 def rotate(settings: Settings, key_id: str, grace_s: int, expires_days: int | None) -> None:

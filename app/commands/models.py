@@ -1,7 +1,6 @@
 """`headracectl models`: register model classes, list and show what is registered."""
 
 import json
-import sys
 import traceback
 from dataclasses import asdict
 from typing import Any
@@ -13,7 +12,7 @@ from app.commands.slots import slots
 from app.commands.tune import tune
 from app.db import models as sql
 from app.db.engine import make_engine
-from app.errors import HeadraceError, NotFound
+from app.errors import Invalid, NotFound
 from app.intake.registry import register_source
 from app.settings import Settings
 
@@ -26,18 +25,17 @@ def models() -> None:
 @models.command()
 @click.argument("source", metavar="FILE:CLASS")
 @click.option("--replace", is_flag=True, help="Development only: put other code behind a known version.")
+@click.option("--traceback", "whole", is_flag=True, help="If the module fails: the whole traceback, too.")
 @as_json
 @operator_command
-def register(settings: Settings, source: str, replace: bool, as_json: bool) -> None:
+def register(settings: Settings, source: str, replace: bool, whole: bool, as_json: bool) -> None:
     """Register a model class (FILE.py:CLASS or package.module:CLASS) and make its version the current one."""
     try:
         name, version = register_source(settings, source, replace=replace, actor=actor())
-    except HeadraceError:
+    except Invalid as error:
+        if whole and error.__cause__:
+            traceback.print_exception(error.__cause__)
         raise
-    except Exception:
-        # The user's own module failed to import: its traceback is what they need to see.
-        traceback.print_exc()
-        sys.exit(f"Error: {source} could not be imported")
     if as_json:
         click.echo(json.dumps({"model": name, "version": version}))
     else:

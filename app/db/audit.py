@@ -23,6 +23,12 @@ _LIST = text(
     """
 )
 
+_LAST = text(
+    """
+    SELECT details FROM audit_log WHERE action = :action AND subject = :subject ORDER BY id DESC LIMIT 1
+    """
+)
+
 
 def write(connection: Connection, actor: str, action: str, subject: str, **details: Any) -> None:
     """Add a line, in the transaction of what it tells of: there is one if and only if it was done.
@@ -32,6 +38,14 @@ def write(connection: Connection, actor: str, action: str, subject: str, **detai
         _NOTE,
         {"actor": actor, "action": action, "subject": subject, "details": orjson.dumps(details).decode()},
     )
+
+
+def last(connection: Connection, action: str, subject: str) -> dict[str, Any] | None:
+    """The details of the newest such line about `subject`, or None: what was done is on record, so this is
+    also whether it was. Reads the log backwards, so it is for what operators do.
+    """
+    row = connection.execute(_LAST, {"action": action, "subject": subject}).one_or_none()
+    return dict(row.details) if row else None
 
 
 def latest(

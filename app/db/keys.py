@@ -17,51 +17,39 @@ _INSERT = text(
             CAST(:requests_per_minute AS integer))
     """
 )
-_FIND = text(
-    """
+_SHOWN = """
     SELECT k.id, k.tenant_id, t.name AS tenant, k.name, k.secret_hash, k.scopes,
            k.created_at, k.expires_at, k.revoked_at, k.last_used_at, k.requests_per_minute,
            t.requests_per_minute AS tenant_requests, t.key_requests_per_minute, t.queued_jobs,
            t.in_flight_jobs, t.stored_bytes, t.weight,
            k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
                AND t.disabled_at IS NULL AS live
-      FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
-     WHERE k.id = :id
-    """
-)
-_LIST = text(
-    """
-    SELECT k.id, k.tenant_id, t.name AS tenant, k.name, k.secret_hash, k.scopes,
-           k.created_at, k.expires_at, k.revoked_at, k.last_used_at, k.requests_per_minute,
-           t.requests_per_minute AS tenant_requests, t.key_requests_per_minute, t.queued_jobs,
-           t.in_flight_jobs, t.stored_bytes, t.weight,
-           k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
-               AND t.disabled_at IS NULL AS live
-      FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
-     WHERE CAST(:tenant_id AS integer) IS NULL OR k.tenant_id = :tenant_id
-     ORDER BY k.created_at DESC, k.id DESC
-    """
-)
+      FROM api_keys k JOIN tenants t ON t.id = k.tenant_id"""
+_FIND = text(f"{_SHOWN} WHERE k.id = :id")
+_LIST = text(f"{_SHOWN} ORDER BY k.created_at DESC, k.id DESC")
 _PAGE = text(
-    str(_LIST)
-    .replace(
-        "ORDER BY",
-        """AND (CAST(:after AS text) IS NULL
-             OR (k.created_at, k.id) < (SELECT created_at, id FROM api_keys WHERE id = :after))
-     ORDER BY""",
-    )
-    .replace("WHERE CAST(:tenant_id AS integer) IS NULL OR", "WHERE")
-    + " LIMIT :limit"
+    f"""{_SHOWN}
+     WHERE k.tenant_id = :tenant_id
+       AND (CAST(:after AS text) IS NULL
+            OR (k.created_at, k.id) < (SELECT created_at, id FROM api_keys WHERE id = :after))
+     ORDER BY k.created_at DESC, k.id DESC
+     LIMIT :limit
+    """
+)
+_LOCK_LIVE = text(
+    """
+    SELECT FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
+     WHERE k.id = :id AND t.disabled_at IS NULL
+       AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
+       FOR UPDATE OF k
+    """
 )
 # The old one lives on beside the new one, but no longer than it would have anyway. The new one lives as long
 # as the old one was to live, unless its end is given; Python knows no later year.
 _ROTATE = text(
     """
     WITH old AS (
-        SELECT k.* FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
-         WHERE k.id = :id AND t.disabled_at IS NULL
-           AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
-           FOR UPDATE OF k
+        SELECT * FROM api_keys WHERE id = :id
     ), ending AS (
         UPDATE api_keys k
            SET expires_at = least(old.expires_at, now() + make_interval(secs => :grace_s))
@@ -149,7 +137,7 @@ def find(engine: Engine, key_id: str) -> KeyRow | None:
 def list_all(engine: Engine) -> list[KeyRow]:
     """Every key, newest first."""
     with connect(engine) as connection:
-        return [_row(row) for row in connection.execute(_LIST, {"tenant_id": None})]
+        return [_row(row) for row in connection.execute(_LIST)]
 
 
 def list_page(engine: Engine, tenant_id: int, limit: int, after: str | None) -> list[KeyRow]:
@@ -168,18 +156,25 @@ def rotate(
     grace_s: int,
     expires_at: datetime | None,
     actor: str,
-) -> bool:
-    """Store a new key like the live one `key_id`, which ends in `grace_s`. False if there is none.
+) -> str | None:
+    """Store a new key like the live one `key_id`, which ends in `grace_s`. Returns the id of the successor:
+    None if there is no such key; not `new_id` if it had this one already, and nothing was done.
 
-    The new one ends at `expires_at`; None: after as long as the old one was made for, or never as it.
+    The new one ends at `expires_at`; None: after as long as the old one was made for, or never as it. What it
+    was made for is not known any more once it was rotated, so then the end has to be given.
     """
     asked = {"id": key_id, "new_id": new_id, "secret_hash": secret_hash, "grace_s": grace_s}
     with transaction(engine) as connection:
-        made = connection.execute(_ROTATE, {**asked, "expires_at": expires_at}).one_or_none()
-        if made:
-            details = {"new": new_id, "grace_s": grace_s, "new_expires_at": made.expires_at}
-            audit.write(connection, actor, "keys.rotate", key_id, **details)
-    return made is not None
+        # A statement of its own, so that the next ones see what whoever held the lock before has done.
+        if connection.execute(_LOCK_LIVE, {"id": key_id}).one_or_none() is None:
+            return None
+        rotated = audit.last(connection, "keys.rotate", key_id)
+        if rotated and expires_at is None:
+            return str(rotated["new"])
+        made = connection.execute(_ROTATE, {**asked, "expires_at": expires_at}).one()
+        details = {"new": new_id, "grace_s": grace_s, "new_expires_at": made.expires_at}
+        audit.write(connection, actor, "keys.rotate", key_id, **details)
+    return new_id
 
 
 def revoke(engine: Engine, key_id: str, *, actor: str) -> bool:

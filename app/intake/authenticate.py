@@ -10,6 +10,7 @@ from app.db import keys
 from app.db.engine import Engine
 from app.db.scope import on_behalf_of_operators
 from app.domain.limits import TenantLimits
+from app.domain.scopes import Scope
 from app.errors import Forbidden, Unauthenticated, Unavailable
 from app.intake.cache import TtlCache
 from app.intake.keys import hash_secret, parse_key
@@ -29,7 +30,7 @@ class Principal:
     limits: TenantLimits = field(default_factory=TenantLimits)
     weight: int = 1
 
-    def require(self, scope: str) -> None:
+    def require(self, scope: Scope) -> None:
         """Raise `Forbidden` unless the key has the scope."""
         if scope not in self.scopes:
             raise Forbidden("missing_scope", f"this key lacks the scope {scope}")

@@ -7,19 +7,8 @@ from datetime import datetime
 
 from app.db import keys
 from app.db.engine import Engine
-from app.errors import Invalid, NotFound
-
-SCOPES = (
-    "jobs:read",
-    "jobs:write",
-    "batches:read",
-    "batches:write",
-    "files:read",
-    "files:write",
-    "webhooks:read",
-    "webhooks:write",
-    "admin",
-)
+from app.domain.scopes import SCOPES
+from app.errors import Conflict, Invalid, NotFound
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
@@ -72,12 +61,13 @@ def issue_key(
 def rotate_key(
     engine: Engine, pepper: str, key_id: str, grace_s: int, expires_at: datetime | None = None, *, actor: str
 ) -> str:
-    """A new key that may do what `key_id` may, which ends in `grace_s` seconds. Raises `NotFound`.
+    """A new key that may do what `key_id` may, which ends in `grace_s` seconds.
 
-    Without `expires_at` the new one has the lifetime of the old one.
+    Without `expires_at` the new one has the lifetime of the old one. Raises `NotFound`, and `Conflict` if
+    there is no `expires_at` and the old one was rotated before: it has been short-lived since.
     """
     new_id, secret = _random(12), _random(40)
-    if not keys.rotate(
+    successor = keys.rotate(
         engine,
         key_id,
         new_id=new_id,
@@ -85,8 +75,15 @@ def rotate_key(
         grace_s=grace_s,
         expires_at=expires_at,
         actor=actor,
-    ):
+    )
+    if successor is None:
         raise NotFound("key_not_found", "there is no live key with this id")
+    if successor != new_id:
+        raise Conflict(
+            "key_rotated",
+            f"the key {key_id} was rotated before: rotate its successor {successor}, or say when the new one"
+            " is to end (`expires_at`, `--expires-days`)",
+        )
     return f"hr_{new_id}_{secret}"
 
 

@@ -2,7 +2,8 @@
 
 from app.db import tenants
 from app.db.engine import make_engine
-from app.intake.keys import SCOPES, issue_key, verify
+from app.domain.scopes import SCOPES
+from app.intake.keys import issue_key, verify
 from app.settings import Settings
 
 ACTOR = "headracectl up"

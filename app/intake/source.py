@@ -4,12 +4,16 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import math
 import re
 import sys
+import textwrap
+import traceback
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode
 
 from app.domain.lanes import Device
 from app.domain.model import Model, ModelSpec
@@ -19,11 +23,17 @@ from app.intake.media import is_marked
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SCHEMAS: dict[str, JsonSchemaMode] = {"Input": "validation", "Output": "serialization"}
+_MOST = 2**31 - 1
+_WHOLE = f"a whole number, 1 to {_MOST}"
+_OF_THE_USER = (Exception, SystemExit)
+"""What a user's module may raise: one that is a script as well may exit."""
+_LOADERS = (__file__, importlib.__file__)
 
 
 def load_class(source: str) -> type[Model]:
-    """Import the class. Raises `Invalid` that says what is wrong with the source; errors of the user's own
-    module pass through, so that its traceback is seen.
+    """Import the class. Raises `Invalid` that says what is wrong with the source; what the user's own code
+    raised is named by its type, its message and his line, and is the cause.
     """
     place, _, name = source.rpartition(":")
     if not place or not name.isidentifier():
@@ -58,20 +68,27 @@ def spec_of(source: str) -> ModelSpec:
         problems.append("name must be 1 to 64 of a-z 0-9 . _ - and start with a letter or digit")
     if not isinstance(version, str) or not _VERSION.fullmatch(version):
         problems.append("version must be 1 to 64 of A-Z a-z 0-9 . _ -")
-    for attribute in ("Input", "Output"):
+    schemas: dict[str, dict[str, Any]] = {}
+    for attribute, mode in _SCHEMAS.items():
         schema = getattr(cls, attribute, None)
         if not (inspect.isclass(schema) and issubclass(schema, BaseModel)):
             problems.append(f"{attribute} must be a pydantic model")
-        elif attribute == "Output" and is_marked(schema.model_json_schema(mode="serialization")):
-            problems.append("Output can't hold Media; give bytes back as base64 text")
-    if not (isinstance(cls.max_batch_items, int) and cls.max_batch_items > 0):
-        problems.append("max_batch_items must be a whole number above 0")
-    if cls.max_batch_units is not None and not (
-        isinstance(cls.max_batch_units, int) and cls.max_batch_units > 0
-    ):
-        problems.append("max_batch_units must be None or a whole number above 0")
-    if not cls.execution_timeout_s > 0:
-        problems.append("execution_timeout_s must be above 0")
+            continue
+        try:
+            schemas[attribute] = schema.model_json_schema(mode=mode)
+        except Exception as error:
+            problems.append(f"{attribute} has no JSON schema: {_said(error)}")
+    if is_marked(schemas.get("Output", {})):
+        problems.append("Output can't hold Media; give bytes back as base64 text")
+    for attribute in ("max_batch_items", "memory_mb"):
+        if not _is_whole(getattr(cls, attribute)):
+            problems.append(f"{attribute} must be {_WHOLE}")
+    if cls.max_batch_units is not None and not _is_whole(cls.max_batch_units):
+        problems.append(f"max_batch_units must be None or {_WHOLE}")
+    if not (isinstance(cls.execution_timeout_s, int | float) and 0 < cls.execution_timeout_s < math.inf):
+        problems.append("execution_timeout_s must be a number of seconds above 0")
+    if not isinstance(cls.unit, str):
+        problems.append("unit must be a text")
     if cls.runs_on not in list(Device):
         problems.append("runs_on must be cpu, gpu or remote")
     if cls.variant not in list(Variant):
@@ -91,8 +108,8 @@ def spec_of(source: str) -> ModelSpec:
         max_batch_units=cls.max_batch_units,
         execution_timeout_s=float(cls.execution_timeout_s),
         memory_mb=cls.memory_mb,
-        input_schema=_closed(cls.Input.model_json_schema(mode="validation")),
-        output_schema=cls.Output.model_json_schema(mode="serialization"),
+        input_schema=_closed(schemas["Input"]),
+        output_schema=schemas["Output"],
         description=inspect.cleandoc(cls.__doc__ or ""),
         variant=cls.variant,
     )
@@ -110,9 +127,13 @@ def _load_file(path: Path) -> Any:
     path = path.expanduser().resolve()
     if not path.is_file():
         raise _wrong(f"there is no file {path}")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _wrong(f"{path} can't be read: {error.strerror}") from error
     # The name carries the folder, since two models may have files of the same name, and the content, since
     # a process that has loaded one version must be able to load the next.
-    digest = hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()
+    digest = hashlib.sha256(str(path).encode() + content).hexdigest()
     name = f"headrace_model_{path.stem}_{digest[:16]}"
     if name in sys.modules:
         return sys.modules[name]
@@ -124,8 +145,10 @@ def _load_file(path: Path) -> Any:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException as error:
         del sys.modules[name]
+        if isinstance(error, _OF_THE_USER):
+            raise _wrong(f"{path} can't be imported: {_raised(error)}") from error
         raise
     return module
 
@@ -133,10 +156,29 @@ def _load_file(path: Path) -> Any:
 def _load_module(name: str) -> Any:
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and name.startswith(error.name):
-            raise _wrong(f"there is no module {name}") from error
-        raise
+    except _OF_THE_USER as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+            raise _wrong(f"there is no module {name}") from None
+        raise _wrong(f"{name} can't be imported: {_raised(error)}") from error
+
+
+def _raised(error: BaseException) -> str:
+    """An error of the user's module in one line: its type, its message, and which line of his file it was."""
+    if isinstance(error, SyntaxError) and error.filename and not error.filename.startswith("<"):
+        return f"{type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [each for each in frames if each.filename not in _LOADERS and each.filename[0] != "<"]
+    own = [each for each in outside if each.filename == outside[0].filename]
+    return f"{_said(error)} ({own[-1].filename}:{own[-1].lineno})" if own else _said(error)
+
+
+def _said(error: BaseException) -> str:
+    message = textwrap.shorten(str(error), 500, placeholder=" …")
+    return ": ".join(filter(None, (type(error).__name__, message)))
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST
 
 
 def _wrong(detail: str) -> Invalid:

@@ -3,15 +3,15 @@
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from app.db.keys import KeyRow
 from app.db.tenants import COLUMNS
+from app.domain.scopes import SCOPES, Scope
 from app.errors import FieldError, Invalid
-from app.intake.keys import SCOPES
 from app.intake.shapes import Moment, Part, Text, invalid, read_as
 from app.intake.view import moment
 from app.intake.webhook_request import DEFAULT_GRACE_S, Rotation
@@ -23,18 +23,6 @@ _A_NAME = "must be 1 to 63 of a-z, 0-9, - and _, and begin with a letter or digi
 
 Requests = Annotated[int, Field(ge=0, le=MOST_REQUESTS)]
 Count = Annotated[int, Field(ge=0, le=_MOST)]
-Scope = Literal[
-    "jobs:read",
-    "jobs:write",
-    "batches:read",
-    "batches:write",
-    "files:read",
-    "files:write",
-    "webhooks:read",
-    "webhooks:write",
-    "admin",
-]
-USUAL_SCOPES = tuple(scope for scope in SCOPES if scope != "admin")
 
 
 def _unique(scopes: list[Scope]) -> list[Scope]:
@@ -99,7 +87,8 @@ class KeyRotation(Rotation):
     expires_at: Moment | None = Field(
         None,
         description="When the new one stops working, which is still to come. If absent it lives as long as"
-        " the old one was to live, from its making to its end, or has no end as that one has none.",
+        " the old one was to live, from its making to its end, or has no end as that one has none. Needed if"
+        " the old one was rotated before.",
     )
 
 

@@ -14,7 +14,7 @@ from app.db import audit, keys, models, rescue, tenants, upkeep
 from app.db.engine import transaction
 from app.db.quotas import Held, held
 from app.domain.lanes import Lane
-from app.intake.keys import SCOPES
+from app.domain.scopes import SCOPES
 from app.intake.source import spec_of
 from tests.support.bulk import Bulk, line
 from tests.support.jobs import Queue, failed
@@ -101,6 +101,10 @@ def test_operators_make_and_change_tenants_and_it_is_on_record(headracectl: Any,
     assert set(key.scopes) == set(SCOPES) - {"admin"}, "which is given by name only"
     rotated = headracectl("keys", "rotate", made["id"], "--expires-days", "7")
     assert "Keep it, until 2" in rotated.output
+    again = headracectl("keys", "rotate", made["id"])
+    assert again.exit_code == 1
+    assert again.output.startswith("Error: key_rotated: ")
+    assert "`--expires-days`" in again.output
     new = keys.find(queue.engine, rotated.output.split("_")[1])
     assert new is not None
     assert new.expires_at is not None

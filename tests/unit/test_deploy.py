@@ -1,7 +1,10 @@
 """deploy/k8s against the schemas of Kubernetes and the code that it starts, without a cluster."""
 
 import importlib.util
+import os
 import re
+import shutil
+import subprocess
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -27,7 +30,7 @@ KUSTOMIZATION = KUSTOMIZATIONS["pools"]
 
 def objects(folder: str) -> list[dict[str, Any]]:
     """What a folder's own files hold, without those it builds on."""
-    names = [name for name in KUSTOMIZATIONS[folder]["resources"] if not name.startswith("..")]
+    names = [name for name in KUSTOMIZATIONS[folder].get("resources", []) if not name.startswith("..")]
     return [item for name in names for item in yaml.safe_load_all((K8S / folder / name).read_text())]
 
 
@@ -115,12 +118,14 @@ def test_the_schemas_see_a_wrong_name() -> None:
 def test_kustomize_takes_files_that_exist_and_leaves_out_none(folder: Path) -> None:
     made = KUSTOMIZATIONS[folder.name]
     generated = [name for each in made.get("configMapGenerator", []) for name in each.get("files", [])]
-    files = {name for name in made["resources"] if not name.startswith("..")} | {
+    resources = made.get("resources", [])
+    files = {name for name in resources if not name.startswith("..")} | {
         *generated,
+        *(patch["path"] for patch in made.get("patches", [])),
         "kustomization.yaml",
     }
     assert files == {path.name for path in folder.iterdir()}
-    for name in made["resources"]:
+    for name in resources:
         if name.startswith(".."):
             assert (folder / name / "kustomization.yaml").is_file()
     used = {
@@ -130,6 +135,61 @@ def test_kustomize_takes_files_that_exist_and_leaves_out_none(folder: Path) -> N
         for container in item["spec"]["template"]["spec"]["containers"]
     }
     assert used == {image["name"] for image in made.get("images", [])}
+
+
+def built(folder: Path, overlay: str, *components: str) -> list[dict[str, Any]]:
+    """What kustomize makes of an overlay with these components, as somebody's own kustomization has them."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl builds it")
+    own = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [os.path.relpath(K8S / overlay, folder.resolve())],
+        "components": [os.path.relpath(K8S / name, folder.resolve()) for name in components],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(own))
+    done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+@pytest.mark.parametrize("overlay", ["cpu", "gpu", "pools", "migrate"])
+def test_kustomize_builds_what_is_read_here(overlay: str, tmp_path: Path) -> None:
+    def names(items: list[dict[str, Any]]) -> list[tuple[str, str]]:
+        return sorted(
+            (item["kind"], item["metadata"]["name"]) for item in items if item["kind"] != "ConfigMap"
+        )
+
+    made = built(tmp_path, overlay)
+    assert names(made) == names(whole(overlay))
+    assert {item["metadata"]["namespace"] for item in made} == {"headrace"}
+
+
+def test_with_the_component_for_it_the_api_speaks_tls_and_is_probed_so(tmp_path: Path) -> None:
+    made = built(tmp_path, "cpu", "media", "tls")
+    found = {item["kind"]: item for item in made if item["metadata"]["name"] == "api"}
+    pod = found["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    plain = container_in(named("Deployment", "api"))
+    for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
+        tls = {**plain[kind], "httpGet": {**plain[kind]["httpGet"], "scheme": "HTTPS"}}
+        assert container[kind] == tls, "and is asked as often and as patiently as without"
+    api = load({**SECRETS, **SHARED, **{each["name"]: each["value"] for each in container["env"]}}).api
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "tls"]
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "tls"]
+    assert (str(api.tls_certificate), str(api.tls_key)) == tuple(
+        f"{mount['mountPath']}/{name}" for name in ("tls.crt", "tls.key")
+    )
+    assert volume["secret"]["defaultMode"] == 0o440, (
+        "for the pod's group, and so for its user, who is not root"
+    )
+    assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsUser"]
+    (port,) = found["Service"]["spec"]["ports"]
+    assert (port["port"], port["targetPort"]) == (443, container["ports"][0]["name"])
+    validate = pytest.importorskip("kubernetes_validate", reason="it carries the schemas of Kubernetes")
+    for version in VERSIONS:
+        for item in found.values():
+            validate.validate(item, version, strict=True)
 
 
 @each_pool

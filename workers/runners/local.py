@@ -12,7 +12,7 @@ from pydantic_core import to_json
 from app.domain.cost import CostModel
 from app.domain.model import Context, Model, ModelSpec
 from app.domain.planning import Caps
-from app.errors import JobError
+from app.errors import Invalid, JobError
 from app.intake.source import load_class, sha256_of, source_file
 from workers.runners import device as devices
 from workers.runners import exports, variants
@@ -82,6 +82,8 @@ class LocalRunner:
             raise
         except variants.CannotApply as error:
             raise LoadFailed(str(error)) from error
+        except Invalid as error:
+            raise LoadFailed(error.detail) from error
         except Exception as error:
             raise LoadFailed(f"{type(error).__name__}: {error}") from error
         return runner

@@ -138,7 +138,7 @@ class Keys:
 
         It lives as long as the first was made for, or for good if that was; unless `expires_at` is given.
         The first ends after a grace period (a day unless given). Raises `NotFoundError` if it is not live
-        any more.
+        any more, and `ConflictError` (`key_rotated`) if it was rotated before and no `expires_at` is given.
 
         Not retried after a lost answer. Then rotate the successor, which is the newest in `list` and whose
         secret nobody has, with a grace period of 0. Never give 0 for the key that this client uses: if the

@@ -32,7 +32,7 @@ class File(Record):
 
     @property
     def purpose(self) -> FilePurpose:
-        """`batch` if it was uploaded, `batch_output` if a batch wrote it."""
+        """What it is for: `batch`, `vision` or `user_data` if it was uploaded, else what wrote it."""
         purpose: FilePurpose = self._raw["purpose"]
         return purpose
 
@@ -73,7 +73,8 @@ class Files:
         idempotency_key: str | None = None,
         on_progress: Callable[[int, int], object] | None = None,
     ) -> File:
-        """Upload a file: a path, or one that is open for reading in binary, from where it stands.
+        """Upload a file: a path, or one that is open for reading in binary, from where it stands. One that is
+        media in the input of jobs has the `purpose` `vision` or `user_data`.
 
         It is read as it is sent, so that it may be larger than the memory. `expires_after` is in seconds;
         without it the file is kept until it is deleted. `on_progress` is called with the bytes that were

@@ -20,7 +20,8 @@ WebhookEventType: TypeAlias = Literal[
     "endpoint.disabled",
 ]
 """What an endpoint can subscribe to. `endpoint.test` comes only when asked for."""
-FilePurpose: TypeAlias = Literal["batch", "batch_output"]
+FilePurpose: TypeAlias = Literal["batch", "vision", "user_data", "batch_output", "job_output"]
+"""What a file is for: the input of a batch, or media in jobs' inputs. The last two are the server's."""
 BatchStatus: TypeAlias = Literal[
     "validating",
     "in_progress",

@@ -70,7 +70,7 @@ class FakeAdmin:
             case [method, "tenants", name, *rest] if name in self.tenants:
                 return self._of_tenant(method, self.tenants[name], rest, request)
             case ["POST", "keys", key_id, action] if key_id in self.keys:
-                return self._of_key(self.keys[key_id], action)
+                return self._of_key(self.keys[key_id], action, request)
             case ["GET", "audit"]:
                 asked = request.query.get("action", "")
                 return self._page([one for one in self.lines if one["action"].startswith(asked)], request)
@@ -90,8 +90,11 @@ class FakeAdmin:
             return self._page([one for one in self.keys.values() if one["tenant"] == found["id"]], request)
         return Reply(body=found)
 
-    def _of_key(self, found, action):
+    def _of_key(self, found, action, request):
         if action == "rotate":
+            rotated = [one["subject"] for one in self.lines if one["action"] == "keys.rotate"]
+            if found["id"] in rotated and "expires_at" not in request.json:
+                return problem(409, "key_rotated", f"the key {found['id']} was rotated before")
             found["expires_at"] = NOON
             alike = {name: found[name] for name in ("tenant", "name", "scopes")}
             return self._new_key(alike, of=found["id"])

@@ -150,7 +150,7 @@ class FakeBatches:
         def make():
             self.uploads += 1
             form = read_form(request)
-            made = self.store(form["file"], form["filename"])
+            made = self.store(form["file"], form["filename"], form["purpose"].decode())
             if seconds := form.get("expires_after[seconds]"):
                 made["expires_at"] = NOON + int(seconds)
             return dict(made)

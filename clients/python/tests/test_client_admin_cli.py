@@ -53,7 +53,11 @@ def test_a_key_is_alone_on_stdout_and_told_once(live):
     made = json.loads(run("keys", "create", "default", "--json").stdout)
     assert (made["id"], made["key"]) == ("Key1", "hr_Key1_S3cret")
     assert run("keys", "rotate", "Key1", "--grace-period", "60").stdout == "hr_Key2_S3cret\n"
-    assert json.loads(run("keys", "rotate", "Key1", "--json").stdout)["key"] == "hr_Key3_S3cret"
+    again = run("keys", "rotate", "Key1")
+    assert (again.exit_code, again.stdout) == (3, "")
+    assert "the key Key1 was rotated before" in again.stderr
+    late = run("keys", "rotate", "Key1", "--expires-days", "7", "--json")
+    assert json.loads(late.stdout)["key"] == "hr_Key3_S3cret"
     assert run("keys", "revoke", "Key3").stdout == "Key3 revoked\n"
     assert json.loads(run("keys", "revoke", "Key3", "--json").stdout)["live"] is False
     found = run("keys", "list", "default")

@@ -60,6 +60,10 @@ def test_files_go_up_and_come_down(run, texts):
     assert run("files", "get", name).exit_code == 3
     again = run("files", "upload", "-", "--json", stdin=content)
     assert json.loads(again.stdout)["bytes"] == 290
+    media = run("files", "upload", texts, "--purpose", "vision", "--json")
+    assert json.loads(media.stdout)["purpose"] == "vision"
+    for purpose in ("vision", "user_data", "job_output"):
+        assert run("files", "list", "--purpose", purpose).exit_code == 0
 
 
 def test_a_run_writes_the_results_and_says_how_far_it_is(run, texts):

@@ -15,8 +15,9 @@ from pydantic import SecretStr
 from app.db import models, tenants
 from app.domain.lanes import Device
 from app.domain.model import ModelSpec
+from app.domain.scopes import SCOPES
 from app.factory import create_app
-from app.intake.keys import SCOPES, issue_key
+from app.intake.keys import issue_key
 from app.observability import logs
 from app.settings import Api as ApiSettings
 from app.settings import Files as FileSettings

@@ -119,7 +119,11 @@ def test_a_key_whose_answer_was_lost_is_one_key_that_can_be_found(line: Line, op
         operator.keys.rotate(again.id)
     successor = next(operator.keys.list("acme"))
     operator.keys.revoke(successor.id)
-    assert operator.keys.rotate(again.id).name == "found", "its grace period goes on"
+    with pytest.raises(ConflictError, match=f"rotate its successor {successor.id}") as caught:
+        operator.keys.rotate(again.id)
+    assert caught.value.code == "key_rotated"
+    ends = datetime.now(UTC) + timedelta(days=9)
+    assert operator.keys.rotate(again.id, expires_at=ends).name == "found", "its grace period goes on"
     assert [one.live for one in operator.keys.list("acme")] == [True, False, True, False]
 
 

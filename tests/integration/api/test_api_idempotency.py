@@ -12,8 +12,8 @@ from pydantic import SecretStr
 
 from app.db import accept, tenants
 from app.db.engine import make_engine
+from app.domain.scopes import SCOPES
 from app.factory import create_app
-from app.intake.keys import SCOPES
 from tests.integration.api.client import Api, HandWorker, uuid_of
 from tests.integration.api.server import serve
 

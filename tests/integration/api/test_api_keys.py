@@ -6,13 +6,11 @@ import pytest
 
 from app.db import keys, tenants
 from app.db.engine import Engine
+from app.domain.scopes import SCOPES
 from app.errors import Unauthenticated
 from app.intake.authenticate import Authenticator
-from app.intake.keys import SCOPES
 from tests.integration.api.client import Api
 from tests.integration.api.conftest import Clock, open_api
-
-ALL = tuple(scope for scope in SCOPES)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +69,7 @@ def test_a_key_is_needed_before_the_body_is_looked_at(reader: Api) -> None:
     ],
 )
 def test_without_its_scope_nothing_is_done(reader: Api, method: str, path: str, scope: str) -> None:
-    lacking = reader.with_key(*(other for other in ALL if other != scope))
+    lacking = reader.with_key(*(other for other in SCOPES if other != scope))
     answer = lacking.request(method, path)
     assert (answer.status_code, answer.json["code"]) == (403, "missing_scope")
     assert scope in answer.json["detail"]
@@ -82,7 +80,7 @@ def test_models_are_for_every_key(reader: Api) -> None:
 
 
 def test_an_expired_key_is_401(reader: Api) -> None:
-    expired = reader.with_key(*ALL, expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    expired = reader.with_key(*SCOPES, expires_at=datetime.now(UTC) - timedelta(seconds=1))
     assert expired.get("/v1/jobs").status_code == 401
 
 
@@ -122,7 +120,7 @@ def test_a_flood_of_unknown_keys_does_not_ask_the_database_twice_nor_push_out_a_
 
 def test_another_tenants_job_is_not_there(api: Api) -> None:
     job = api.submit({"secret": 1})
-    stranger = api.with_key(*ALL, tenant_id=tenants.ensure(api.queue.engine, "stranger", actor="test"))
+    stranger = api.with_key(*SCOPES, tenant_id=tenants.ensure(api.queue.engine, "stranger", actor="test"))
     path = f"/v1/jobs/{job['id']}"
     missing = api.get("/v1/jobs/job_" + "0" * 32)
     for method, tail in [

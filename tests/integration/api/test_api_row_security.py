@@ -13,9 +13,9 @@ from app.db import jobs, roles, tenants
 from app.db.engine import connect, make_engine, transaction
 from app.db.scope import on_behalf_of, on_behalf_of_operators, work_for
 from app.db.tables import metadata
+from app.domain.scopes import SCOPES
 from app.domain.states import JobStatus
 from app.errors import SettingsError
-from app.intake.keys import SCOPES
 from tests.integration.api.client import Api, HandSender, HandWorker
 from tests.integration.api.conftest import open_api
 from tests.support.servers import API_USER, api_url

@@ -1,6 +1,7 @@
 """Tenants, keys and the audit log, as an operator has them over HTTP."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -99,6 +100,33 @@ def test_a_rotated_key_works_beside_its_successor_for_the_grace_period(
         assert as_key(api, new["key"]).get("/v1/jobs").status_code == 401
         assert as_key(api, newest["key"]).get("/v1/jobs").status_code == 200
         assert api.post(f"/v1/keys/{new['id']}/rotate").json["code"] == "key_not_found", "it has ended"
+
+
+def test_a_key_is_rotated_once_unless_it_is_said_when_the_next_one_ends(api: Api) -> None:
+    """What is left of its lifetime is its grace period, which nobody wants for a successor."""
+    old = made(api, "default")
+    grace = {"grace_period_seconds": 60}
+    new = api.post(f"/v1/keys/{old['id']}/rotate", json=grace).json
+    refused = api.post(f"/v1/keys/{old['id']}/rotate", json=grace)
+    assert (refused.status_code, refused.json["code"]) == (409, "key_rotated")
+    assert f"rotate its successor {new['id']}" in refused.json["detail"]
+    assert "`expires_at`" in refused.json["detail"]
+    assert lines(api)[1] == ("keys.create", old["id"]), "nothing was done"
+    asked = (datetime.now(UTC) + timedelta(days=7)).isoformat(timespec="seconds")
+    other = api.post(f"/v1/keys/{old['id']}/rotate", json={"expires_at": asked}).json
+    assert datetime.fromisoformat(other["expires_at"]) == datetime.fromisoformat(asked)
+    refused = api.post(f"/v1/keys/{old['id']}/rotate")
+    assert f"successor {other['id']}" in refused.json["detail"]
+    assert api.post(f"/v1/keys/{new['id']}/rotate").json["expires_at"] is None, "it has no successor yet"
+
+
+def test_of_two_who_rotate_a_key_at_once_one_is_told_of_the_other(api: Api) -> None:
+    old = made(api, "default")
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: api.with_client().post(f"/v1/keys/{old['id']}/rotate"), range(4)))
+    assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
+    (new,) = (answer.json["id"] for answer in answers if answer.status_code == 201)
+    assert all(new in answer.json["detail"] for answer in answers if answer.status_code == 409)
 
 
 def lifetime(key: dict[str, Any]) -> timedelta:

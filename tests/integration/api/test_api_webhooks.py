@@ -11,9 +11,9 @@ from app.db import endpoints
 from app.db.engine import transaction
 from app.domain.delivery import SUBSCRIBABLE
 from app.domain.ids import new_uuid
+from app.domain.scopes import SCOPES
 from app.domain.sealing import CannotOpen, Keyring
 from app.factory import create_app
-from app.intake.keys import SCOPES
 from app.intake.webhooks import MOST_ENDPOINTS
 from tests.integration.api.client import Api, HandWorker, uuid_of
 from tests.support.waiting import wait_until

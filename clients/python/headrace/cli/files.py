@@ -2,12 +2,14 @@
 
 import sys
 from pathlib import Path
+from typing import get_args
 
 import click
 
 from headrace.cli import output, progress, stopping
 from headrace.cli.params import FILE, OutFile, json_option, limit_option
 from headrace.cli.session import Session, pass_session
+from headrace.types import FilePurpose
 
 file_id = click.argument("file_id", metavar="ID", type=FILE)
 
@@ -20,6 +22,13 @@ def files() -> None:
 @files.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option(
+    "--purpose",
+    type=click.Choice(["batch", "vision", "user_data"]),
+    default="batch",
+    show_default=True,
+    help="The input of a batch, or media in the input of jobs.",
+)
+@click.option(
     "--expires-after",
     metavar="SECONDS",
     type=click.IntRange(min=1),
@@ -29,14 +38,23 @@ def files() -> None:
 @json_option
 @pass_session
 def upload(
-    session: Session, file: str, expires_after: int | None, idempotency_key: str | None, as_json: bool
+    session: Session,
+    file: str,
+    purpose: FilePurpose,
+    expires_after: int | None,
+    idempotency_key: str | None,
+    as_json: bool,
 ) -> None:
     """Upload FILE (- is stdin) and print its id."""
     source = sys.stdin.buffer if file == "-" else file
     with stopping.told_if_interrupted("no file was made"), progress.of_bytes("uploading") as show:
         try:
             made = session.client.files.create(
-                source, expires_after=expires_after, idempotency_key=idempotency_key, on_progress=show
+                source,
+                purpose=purpose,
+                expires_after=expires_after,
+                idempotency_key=idempotency_key,
+                on_progress=show,
             )
         except ValueError as error:
             raise click.UsageError(str(error)) from None
@@ -47,14 +65,16 @@ def upload(
 
 
 @files.command("list")
-@click.option("--purpose", type=click.Choice(["batch", "batch_output"]))
+@click.option("--purpose", type=click.Choice(get_args(FilePurpose)))
 @click.option("--after", metavar="ID", help="Go on after this file.")
 @limit_option
 @json_option
 @pass_session
-def list_(session: Session, purpose: str | None, after: str | None, limit: int, as_json: bool) -> None:
+def list_(
+    session: Session, purpose: FilePurpose | None, after: str | None, limit: int, as_json: bool
+) -> None:
     """List files, newest first."""
-    found = session.client.files.list(purpose=purpose, after=after, limit=limit)  # type: ignore[arg-type]
+    found = session.client.files.list(purpose=purpose, after=after, limit=limit)
     output.listing(
         found,
         limit,

@@ -107,7 +107,8 @@ def list_(session: Session, tenant: str, after: str | None, limit: int, as_json:
     "--expires-days",
     metavar="N",
     type=click.IntRange(1, 36_500),
-    help="In how many days the new one stops working. Default: as many as the old one was made for.",
+    help="In how many days the new one stops working. Default: as many as the old one was made for,"
+    " if it was not rotated before.",
 )
 @json_option
 @pass_session
