@@ -17,6 +17,7 @@ MAX_URL = 2048
 
 _MOST_FIELDS = 64
 _MOST_ERRORS = 100
+_LONGEST_NAME = 64
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -138,9 +139,11 @@ def field_errors(error: ValidationError, shape: type[BaseModel] | None = None) -
 
 
 def _nearest(shape: type[BaseModel] | None, place: tuple[int | str, ...]) -> str:
-    if shape is None or len(place) != 1:
+    name = str(place[-1])
+    # A name of megabytes is not compared with anything.
+    if shape is None or len(place) != 1 or len(name) > _LONGEST_NAME:
         return ""
-    near = get_close_matches(str(place[0]), shape.model_fields, n=1)
+    near = get_close_matches(name, shape.model_fields, n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 

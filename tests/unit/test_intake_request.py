@@ -129,6 +129,7 @@ def test_messages_do_not_repeat_values() -> None:
             ["/model: is required", "/modle: there is no such field; did you mean model?"],
         ),
         ({**GOOD, "colour": 1}, ["/colour: there is no such field"]),
+        ({**GOOD, "models" * 20: 1}, [f"/{'models' * 20}: there is no such field"]),
         ({**GOOD, "policy": []}, ["/policy: should be a JSON object"]),
         ({**GOOD, "use_case": 5}, ["/use_case: should be a string"]),
         ({**GOOD, "retry": {"max_attempts": "3"}}, ["/retry/max_attempts: should be a whole number"]),
