@@ -1,17 +1,11 @@
 """What users may import and call is written down here: a change of it fails on purpose."""
 
 import inspect
-import shutil
-import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
-from zipfile import ZipFile
 
 import headrace
 import pytest
-
-PROJECT = Path(__file__).parents[1]
 
 EXPORTED = {
     "APIConnectionError",
@@ -223,22 +217,3 @@ def test_the_client_imports_neither_the_server_nor_the_workers():
             words = line.split()
             if words[:1] in (["import"], ["from"]):
                 assert words[1].split(".")[0] not in ("app", "workers"), f"{module}: {line}"
-
-
-def test_an_editable_install_is_a_path_that_type_checkers_follow(tmp_path):
-    """Where it is a finder in Python instead, `mypy` and editors see no module `headrace` at all."""
-    for name in ("setup.cfg", "pyproject.toml", "README.md"):
-        shutil.copy(PROJECT / name, tmp_path)
-    shutil.copytree(PROJECT / "headrace", tmp_path / "headrace", ignore=shutil.ignore_patterns("__pycache__"))
-    build = "from setuptools import build_meta; print(build_meta.build_editable('.'))"
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", build],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    with ZipFile(tmp_path / done.stdout.split()[-1]) as wheel:
-        (path,) = (name for name in wheel.namelist() if name.endswith(".pth"))
-        assert wheel.read(path).decode().splitlines() == [str(tmp_path)]
-        assert not [name for name in wheel.namelist() if name.endswith(".py")]
