@@ -1,6 +1,7 @@
 """What a caller gave, as it is sent."""
 
 from collections.abc import Sequence
+from math import isnan
 from typing import Any
 from urllib.parse import quote
 
@@ -31,6 +32,8 @@ def seconds(given: float | None, name: str, *, above: float | None = None) -> fl
     """A time in seconds, if it is one. Raises `TypeError` or `ValueError`, naming it."""
     if given is not None and (isinstance(given, bool) or not isinstance(given, int | float)):
         raise TypeError(f"{name} is a number of seconds, not {type(given).__name__}")
+    if given is not None and isnan(given):
+        raise ValueError(f"{name} is a number of seconds, not {given}")
     if given is not None and above is not None and not given > above:
         raise ValueError(f"{name} is a number of seconds above {above:g}")
     return given

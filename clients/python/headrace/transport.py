@@ -27,6 +27,8 @@ from headrace.version import __version__
 USER_AGENT = f"headrace-python/{__version__}"
 _CONNECT_TIMEOUT_S = 5.0
 _GRACE_S = 5.0
+# A socket takes no longer timeout than some centuries.
+_FOREVER_S = 1e9
 # The server sends a comment every 15 s. Three missed in a row means that the line is dead.
 _STREAM_SILENCE_S = 45.0
 _CHUNK_BYTES = 65_536
@@ -78,7 +80,7 @@ class Transport:
 
     def __init__(self, config: Config, *, timeout: float, policy: RetryPolicy, clock: Clock) -> None:
         self._config = config
-        self._timeout = timeout
+        self._timeout = min(timeout, _FOREVER_S)
         self.policy = policy
         self.clock = clock
         self._auth = _Bearer(config.api_key)

@@ -4,6 +4,7 @@ import pickle
 from datetime import UTC, datetime
 
 import pytest
+from client_testkit import Reply
 from headrace import Client, Job
 
 CYCLE: list[object] = []
@@ -38,6 +39,7 @@ def test_what_is_no_json_is_told_with_its_place(client, script, value, kind, mes
         ({"timeout": "10"}, TypeError, "timeout is a number of seconds, not str"),
         ({"timeout": None}, TypeError, "timeout is a number of seconds"),
         ({"timeout": 0}, ValueError, "timeout is a number of seconds above 0"),
+        ({"timeout": float("nan")}, ValueError, "timeout is a number of seconds, not nan"),
         ({"timeout": -1}, ValueError, "timeout is a number of seconds above 0"),
         ({"max_retries": -1}, ValueError, "max_retries is a whole number, 0 for none, not -1"),
         ({"max_retries": None}, ValueError, "max_retries is a whole number"),
@@ -63,6 +65,7 @@ def test_a_client_that_could_not_work_is_not_made(options, kind, message):
         (lambda client: next(client.jobs.list(limit="5")), ValueError, "limit is how many you get in all"),
         (lambda client: client.run("echo", {}, timeout="5"), TypeError, "timeout is a number of seconds"),
         (lambda client: client.submit("echo", {}, wait="5"), TypeError, "wait is a number of seconds"),
+        (lambda client: client.run("echo", {}, timeout=float("nan")), ValueError, "timeout is .*, not nan"),
         (lambda client: client.files.create(b"abc"), TypeError, r"not bytes; bytes: io\.BytesIO"),
         (lambda client: pickle.dumps(client), TypeError, "make one in each process"),
     ],
@@ -71,3 +74,9 @@ def test_a_wrong_argument_is_named_and_nothing_is_sent(client, script, call, kin
     with pytest.raises(kind, match=message):
         call(client)
     assert not script.requests
+
+
+def test_a_timeout_without_end_is_none_of_a_sockets(server, script, key):
+    script.then(Reply(body={"object": "list", "data": []}))
+    with Client(server.url, key, timeout=float("inf")) as client:
+        assert client.models.list() == []

@@ -74,6 +74,8 @@ def test_the_input_has_four_sources(run, source, tmp_path):
         (["submit", "echo", "-i", "a:=x"], "for text write a=x"),
         (["submit", "echo", "{}", "--metadata", "=v"], "is not key=value"),
         (["submit", "echo", "{}", "--wait=soon"], "'soon' is not a valid float"),
+        (["submit", "echo", "{}", "--wait", "nan"], "nan is no number of seconds"),
+        (["wait", JOB_ID, "--timeout", "nan"], "nan is no number of seconds"),
         (["submit", "echo", "{}", "--idempotency-key", "ü"], "printable ASCII"),
         (["submit", "echo", "--input-file", "none.json"], "none.json"),
         (["get", "file_1"], "'file_1' is not a job's id (job_…)"),
@@ -168,6 +170,11 @@ def test_list_is_a_table_or_jsonl(run):
     lines = run("list", "--json", "--limit", "2").stdout.splitlines()
     assert [json.loads(line)["id"] for line in lines] == ids[:0:-1]
     assert run("list", "--json", "--status", "failed").stdout == ""
+
+
+def test_a_limit_may_be_any_number(run):
+    job_id = _submit(run).stdout.strip()
+    assert job_id in run("list", "--limit", "9" * 30).stdout
 
 
 def test_list_sends_its_filters(scripted):

@@ -3,7 +3,7 @@
 import click
 
 from headrace.cli import output
-from headrace.cli.params import job_id, json_option, limit_option, metadata_option
+from headrace.cli.params import Seconds, job_id, json_option, limit_option, metadata_option
 from headrace.cli.session import Session, pass_session
 from headrace.cli.stopping import job_goes_on, told_if_interrupted
 from headrace.errors import WaitTimeout
@@ -23,7 +23,7 @@ def get(session: Session, job_id: str, as_json: bool) -> None:
 
 @click.command()
 @job_id
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Default: none.")
+@click.option("--timeout", type=Seconds(min=0), metavar="SECONDS", help="Default: none.")
 @json_option
 @pass_session
 def wait(session: Session, job_id: str, timeout: float | None, as_json: bool) -> None:

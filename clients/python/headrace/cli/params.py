@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable
+from math import isnan
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, cast, get_args
 from urllib.parse import urlsplit
@@ -43,6 +44,16 @@ class OutFile(click.Path):
         if not os.access(folder, os.W_OK):
             self.fail(f"the folder {str(folder)!r} can't be written to", param, ctx)
         return path
+
+
+class Seconds(click.FloatRange):
+    """A time in seconds."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seconds = super().convert(value, param, ctx)
+        if isnan(seconds):  # It is in every range.
+            self.fail(f"{value} is no number of seconds", param, ctx)
+        return seconds
 
 
 class Checked(click.ParamType):

@@ -6,7 +6,7 @@ import click
 
 from headrace.arguments import given
 from headrace.cli import output
-from headrace.cli.params import Pair, json_option, metadata_option, read_input
+from headrace.cli.params import Pair, Seconds, json_option, metadata_option, read_input
 from headrace.cli.session import Session, pass_session
 from headrace.cli.stopping import job_goes_on, told_if_interrupted
 from headrace.errors import WaitTimeout
@@ -42,20 +42,20 @@ class _Submit(click.Command):
 @click.option(
     "--wait",
     metavar="[N]",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     help="Wait until it ends, at most N seconds, and print the output.",
 )
 @click.option("--priority", type=click.Choice(["high", "normal", "low"]), help="Default: normal.")
 @click.option(
     "--queue-ttl",
     metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min=0, min_open=True),
     help="Expires if it has not begun by then. Default: a day.",
 )
 @click.option(
     "--execution-timeout",
     metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min=0, min_open=True),
     help="How long a run may take. Default: the model's.",
 )
 @click.option(
