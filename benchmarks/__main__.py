@@ -49,7 +49,7 @@ LONG: dict[str, dict[str, Any]] = {
     "queue_sql": {"long": 1_000_000, "rounds": 100},
     "preloaded": {"count": 200_000},
     "burst": {"seconds": 60.0, "limit_s": 30.0},
-    "burst_apart": {"seconds": 60.0, "limit_s": 30.0},
+    "burst_apart": {"seconds": 60.0},
     "bystanders": {"count": 600, "rounds": 24},
 }
 """What the long form of a subject is run with."""

@@ -80,11 +80,14 @@ _LIST_HEAD = f"SELECT {_COLUMNS}, j.input, {_OUTPUT} AS output, NULL AS attempts
 OwnedJob = tuple[int, UUID]
 """A tenant's id and the id of a job, which is the tenant's or is not there."""
 
-# Where a status filter can start from a narrow table instead of walking a tenant's whole history.
-_IN_PLACE = {
-    JobStatus.RUNNING: "l.job_id IS NOT NULL",
-    JobStatus.QUEUED: "(r.job_id IS NOT NULL OR d.job_id IS NOT NULL)",
+# These start from the narrow table that a job of the status is in: a tenant's history is long.
+_PLACES = {
+    JobStatus.RUNNING: "job_leases",
+    JobStatus.QUEUED: """(SELECT job_id, tenant_id FROM job_ready
+                           UNION ALL SELECT job_id, tenant_id FROM job_deferred)""",
 }
+_PLACED = """FROM {place} place
+      CROSS JOIN LATERAL (SELECT * FROM jobs WHERE id = place.job_id OFFSET 0) j"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +140,18 @@ def exists(engine: Engine, tenant_id: int, job_id: UUID) -> bool:
 
 def list_jobs(engine: Engine, where: JobFilter) -> Sequence[Any]:
     """Rows as `get` gives them, without attempts, newest first; one more than `limit` if there are more."""
-    conditions = ["j.tenant_id = :tenant_id"]
+    head, job_id, conditions = _LIST_HEAD, "j.id", ["j.tenant_id = :tenant_id"]
     parameters: dict[str, Any] = {"tenant_id": where.tenant_id, "limit": where.limit + 1}
-    if where.before_id is not None:
-        conditions.append("j.id < :before_id")
-        parameters["before_id"] = where.before_id
-    if where.status is not None:
-        conditions.append(_IN_PLACE.get(where.status, "res.status = :status"))
+    if where.status in _PLACES:
+        head = head.replace("FROM jobs j", _PLACED.format(place=_PLACES[where.status]))
+        job_id = "place.job_id"
+        conditions.append("place.tenant_id = :tenant_id")
+    elif where.status is not None:
+        conditions.append("res.status = :status")
         parameters["status"] = where.status.value
+    if where.before_id is not None:
+        conditions.append(f"{job_id} < :before_id")
+        parameters["before_id"] = where.before_id
     if where.model is not None:
         conditions.append("v.model = :model")
         parameters["model"] = where.model
@@ -153,7 +160,7 @@ def list_jobs(engine: Engine, where: JobFilter) -> Sequence[Any]:
         parameters["version"] = where.version
     if where.batch_id is not None:
         # A batch's jobs are one range of ids. Any other job's id is outside of it.
-        conditions.append("j.id > :batch_id AND j.id <= :last_of_batch")
+        conditions.append(f"{job_id} > :batch_id AND {job_id} <= :last_of_batch")
         parameters["batch_id"] = where.batch_id
         parameters["last_of_batch"] = item_uuid(where.batch_id, MOST_ITEMS)
     if where.created_after is not None:
@@ -165,6 +172,6 @@ def list_jobs(engine: Engine, where: JobFilter) -> Sequence[Any]:
     if where.metadata:
         conditions.append("j.metadata @> CAST(:metadata AS jsonb)")
         parameters["metadata"] = orjson.dumps(where.metadata).decode()
-    statement = text(f"{_LIST_HEAD} WHERE {' AND '.join(conditions)} ORDER BY j.id DESC LIMIT :limit")
+    statement = text(f"{head} WHERE {' AND '.join(conditions)} ORDER BY {job_id} DESC LIMIT :limit")
     with connect(engine) as connection:
         return connection.execute(statement, parameters).all()

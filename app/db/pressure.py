@@ -38,6 +38,7 @@ _WORK = text(
           FROM loads l CROSS JOIN workers w WHERE w.state = 'ready'
     )
     SELECT l.*, c.*,
+           extract(epoch FROM clock_timestamp() - statement_timestamp()) AS took_s,
            (SELECT coalesce(sum(pg_stat_get_tuples_inserted(inhrelid)), 0)
               FROM pg_inherits WHERE inhparent = CAST('job_results' AS regclass)) AS results
       FROM (VALUES (1)) one (row) LEFT JOIN loads l ON true
@@ -56,6 +57,8 @@ class Work:
 
     loads: Mapping[Device, Load]
     results: int
+    took_s: float = 0.0
+    """For how long Postgres counted."""
 
 
 def work(engine: Engine) -> Work:
@@ -76,4 +79,4 @@ def work(engine: Engine) -> Work:
         for row in rows
         if row.device is not None
     }
-    return Work(loads, int(rows[0].results))
+    return Work(loads, int(rows[0].results), float(rows[0].took_s))

@@ -5,8 +5,8 @@ ran, results of lately are counted. While nothing is done, the oldest waiting jo
 to wait at least. Batches are refused from half of the limit on, so that the interactive lane is the last to
 close.
 
-What waits is counted beside the requests, and never for more than a twentieth of the time. What this process
-let in since is added, so a burst is not let in whole before it is noticed.
+What waits is counted beside the requests, and Postgres never counts for more than a twentieth of the time.
+What this process let in since is added, so a burst is not let in whole before it is noticed.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from app.errors import Overloaded, Unavailable
 
 MEASURE_EVERY_S = 0.25
 _AT_MOST = 1 / 20
-"""The share of time that counting may take."""
+"""The share of time that Postgres may count for us."""
 _OLD_S = 5.0
 """A count that is older says nothing about now: the next request waits for a new one."""
 _WINDOW_S = 15.0
@@ -95,19 +95,21 @@ class Pressure:
             self._measure()
 
     def _measure(self) -> None:
-        began = self._clock()
+        began, pause_s = self._clock(), MEASURE_EVERY_S
         with self._lock:
             counted = Counter(self._since)
         try:
             work = sql.work(self._engine)
+            # Not as long as we waited for it: a busy process waits long for what took a moment. It would go
+            # by old counts for seconds, and children would run out of work.
+            pause_s = max(pause_s, work.took_s / _AT_MOST)
             with self._lock:
                 while self._seen and began - self._seen[0][0] > _WINDOW_S:
                     self._seen.popleft()
                 self._seen.append((began, work))
                 self._since -= counted
         finally:
-            now = self._clock()
-            self._due_at = now + max(MEASURE_EVERY_S, (now - began) / _AT_MOST)
+            self._due_at = self._clock() + pause_s
             self._measuring = False
 
     def _forecasts(self, lane: Lane, device: Device | None) -> Iterator[float]:

@@ -98,12 +98,7 @@ def test_one_device_is_full_and_another_is_open(world: World) -> None:
 
 
 def test_counting_is_done_beside_requests_and_takes_a_twentieth_of_the_time(world: World) -> None:
-    def slow(_: object) -> Work:
-        world.counted += 1
-        world.now += 0.5
-        return world.work
-
-    module.sql.work = slow  # the fixture puts it back
+    world.work = Work({}, 0, took_s=0.5)
     assert world.refused(INTERACTIVE, Device.CPU) is None
     assert world.counted == 1, "the first one waits for it"
     world.now += 4
@@ -115,6 +110,20 @@ def test_counting_is_done_beside_requests_and_takes_a_twentieth_of_the_time(worl
     world.now += 0.1
     world.refused(INTERACTIVE, Device.CPU)
     assert (world.counted, len(world.later)) == (2, 0)
+
+
+def test_a_busy_process_that_waited_long_for_a_count_soon_asks_for_the_next(world: World) -> None:
+    def late(_: object) -> Work:
+        world.counted += 1
+        world.now += 0.5
+        return world.work
+
+    module.sql.work = late  # the fixture puts it back
+    world.work = Work({}, 0, took_s=0.002)
+    world.refused(INTERACTIVE, Device.CPU)
+    world.now += 0.3
+    world.refused(INTERACTIVE, Device.CPU)
+    assert len(world.later) == 1
 
 
 def test_a_version_that_never_ran_goes_by_the_results_of_lately(world: World) -> None:
