@@ -48,7 +48,7 @@ class _Commands(click.Group):
         return command
 
 
-@click.group(cls=_Commands)
-@click.version_option(__version__, prog_name="headracectl")
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="headracectl", message="%(prog)s %(version)s")
 def main() -> None:
     """Run and operate Headrace."""

@@ -8,9 +8,10 @@ import base64
 import os
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -509,9 +510,39 @@ def _report(error: ValidationError) -> list[str]:
     for item in error.errors(include_url=False, include_input=False):
         name = PREFIX + "_".join(str(part) for part in item["loc"]).upper()
         if item["type"] == "extra_forbidden":
-            lines.append(f"{name}: no such setting")
+            lines.append(f"{name}: no such setting{_nearest(name)}")
         elif item["type"] == "missing":
             lines.append(f"{name}: is required")
         else:
-            lines.append(f"{name}: {item['msg']}" if item["loc"] else item["msg"])
+            said = _in_plain_words(item)
+            lines.append(f"{name}: {said}" if item["loc"] else said)
     return lines
+
+
+def _nearest(name: str) -> str:
+    known = [PREFIX + field.upper() for field in Settings.model_fields if field.upper() not in _GROUPS]
+    for group in _GROUPS:
+        fields = Settings.model_fields[group.lower()].annotation.model_fields  # type: ignore[union-attr]
+        known += [f"{PREFIX}{group}_{field}".upper() for field in fields]
+    near = get_close_matches(name, known, n=1, cutoff=0.8)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+_LOOKS = {"storage_url": "file:///a/folder or s3://bucket/prefix", "public_url": "https://host[:port]"}
+
+
+def _in_plain_words(item: Any) -> str:
+    """What pydantic says, without its own words for types and lengths."""
+    kind, limits = item["type"], item.get("ctx", {})
+    if kind.startswith("int_"):
+        return "must be a whole number"
+    if kind.startswith("float_"):
+        return "must be a number"
+    if kind.startswith("bool_"):
+        return "must be true or false"
+    if kind == "too_short":
+        return f"must have {limits['min_length']} characters or more"
+    if kind == "string_pattern_mismatch" and item["loc"][-1] in _LOOKS:
+        return f"must look like {_LOOKS[item['loc'][-1]]}"
+    text = str(item["msg"]).removeprefix("Value error, ")
+    return re.sub("^(Input|String|Value) should ", "must ", text)

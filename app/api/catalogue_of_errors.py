@@ -43,7 +43,9 @@ _CODES = (
     ErrorCode("missing_api_key", 401, "No API key", "Send `Authorization: Bearer hr_…`."),
     ErrorCode("invalid_api_key", 401, "Wrong API key", "The key is unknown, revoked or expired."),
     ErrorCode("missing_scope", 403, "Not allowed", "The key lacks the scope that this needs."),
-    ErrorCode("not_found", 404, "Not found", "Nothing is served at this path."),
+    ErrorCode(
+        "not_found", 404, "Not found", "Nothing is served at this path. `/docs` of the server lists what is."
+    ),
     ErrorCode("job_not_found", 404, "No such job", "There is no job with this id, or it is not yours."),
     ErrorCode("worker_not_found", 404, "No such worker", "There is no worker process with this id."),
     ErrorCode("tenant_not_found", 404, "No such tenant", "There is no tenant of this name."),

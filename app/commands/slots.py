@@ -105,7 +105,8 @@ def slots(settings: Settings, model: str, items: int, rounds: int, cores: int | 
         report = {"measured": [asdict(each) for each in measured], "chosen": asdict(chosen)}
         click.echo(json.dumps(report))
     else:
+        children = chosen.children
         click.echo(
-            f"start the worker with --concurrency {chosen.children} "
-            f"and HEADRACE_WORKER_TORCH_THREADS={chosen.threads}"
+            f"start the worker with {children} children (headracectl up --worker NAME:QUEUES:{children}, or"
+            f" celery -c {children}) and HEADRACE_WORKER_TORCH_THREADS={chosen.threads}"
         )

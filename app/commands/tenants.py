@@ -28,7 +28,7 @@ class _Limit(click.ParamType):
             self.fail(f"{name!r} is no limit; limits are {', '.join(sql.LIMITS)}", param, ctx)
         if text == "default":
             return name, None
-        if not text.isdecimal() or int(text) >= _MOST[name]:
+        if not (text.isascii() and text.isdecimal()) or int(text) >= _MOST[name]:
             self.fail(
                 f"{name} must be a whole number below {_MOST[name]} (0: no limit), or `default`", param, ctx
             )

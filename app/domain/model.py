@@ -10,7 +10,7 @@ class Sentiment(Model):
     def predict(self, inputs): ...
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -84,6 +84,9 @@ class Model:
 
     def finish(self, raw: Any) -> list[Any]:
         """CPU work after the device. Returns one output per input, in the same order."""
+        # Each of these can be iterated, or fails in words that say nothing of what a model should return.
+        if raw is None or isinstance(raw, BaseModel | Mapping | str | bytes):
+            raise TypeError(f"predict must return a list, one output per input, not {type(raw).__name__}")
         return list(raw)
 
     def predict(self, values: list[Any]) -> list[Any]:  # noqa: ARG002 - what models fill in

@@ -47,10 +47,10 @@ class Authenticator:
 
     def authenticate(self, header: str | None) -> Principal:
         """Who sent this header. Raises `Unauthenticated`; the reason is the same for every wrong key."""
-        if not header:
+        scheme, _, text = (header or "").partition(" ")
+        if scheme.lower() != "bearer":
             raise Unauthenticated("missing_api_key", "send your API key as `Authorization: Bearer hr_…`")
-        scheme, _, text = header.partition(" ")
-        parsed = parse_key(text.strip()) if scheme.lower() == "bearer" else None
+        parsed = parse_key(text.strip())
         if parsed is None:
             raise _wrong()
         key_id, secret = parsed

@@ -68,7 +68,9 @@ class Catalogue:
         if listed is not None:
             return listed
         if wanted is None or self.find(name, None) is None:
-            raise _invalid("unknown_model", "/model", f"there is no model {name[:128]!r}")
+            raise _invalid(
+                "unknown_model", "/model", f"there is no model {name[:128]!r}; GET /v1/models lists them"
+            )
         pointer = "/model" if at else "/version"
         raise _invalid("unknown_version", pointer, f"model {name!r} has no version {wanted[:128]!r}")
 
@@ -83,7 +85,7 @@ class Catalogue:
         name, at, version = model.partition("@")
         listed = self.find(name, version if at else None)
         if listed is None:
-            raise NotFound("model_not_found", "there is no such model")
+            raise NotFound("model_not_found", "there is no such model; GET /v1/models lists them")
         return listed
 
     def _load(self, name: str, version: str | None) -> Listed | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -16,6 +17,7 @@ MAX_URL = 2048
 
 _MOST_FIELDS = 64
 _MOST_ERRORS = 100
+_LONGEST_NAME = 64
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -38,7 +40,7 @@ def read_as(shape: type[Asked], body: Any, policy: EgressPolicy | None = None) -
     try:
         return shape.model_validate(body, context=policy)
     except ValidationError as error:
-        raise invalid(field_errors(error)) from None
+        raise invalid(field_errors(error, shape)) from None
 
 
 def read_moment(text: str) -> datetime:
@@ -103,15 +105,46 @@ _CODES = {
     "too_long": "too_long",
     "too_short": "too_short",
     "finite_number": "out_of_range",
+    "string_pattern_mismatch": "bad_format",
 }
 
 
-def field_errors(error: ValidationError) -> list[FieldError]:
-    """A pydantic error as pointers, stable codes and messages that repeat no value."""
+# Where pydantic's words are about Python, or say less than what would be right.
+_MESSAGES = {
+    "missing": "is required",
+    "model_type": "should be a JSON object",
+    "dict_type": "should be a JSON object",
+    "list_type": "should be a JSON array",
+    "string_type": "should be a string",
+    "int_type": "should be a whole number",
+    "float_type": "should be a number",
+    "bool_type": "should be true or false",
+}
+
+
+def field_errors(error: ValidationError, shape: type[BaseModel] | None = None) -> list[FieldError]:
+    """A pydantic error as pointers, stable codes and messages that repeat no value.
+
+    `shape` is what was asked for: of a member that it has not, its nearest one is told.
+    """
     found = []
     for item in error.errors(include_url=False, include_input=False, include_context=False)[:_MOST_ERRORS]:
-        found.append(FieldError(pointer(item["loc"]), _code(item["type"]), _message(item["msg"])))
+        kind, place = item["type"], item["loc"]
+        if kind == "extra_forbidden":
+            message = f"there is no such field{_nearest(shape, place)}"
+        else:
+            message = _MESSAGES.get(kind) or _message(item["msg"])
+        found.append(FieldError(pointer(place), _code(kind), message))
     return found
+
+
+def _nearest(shape: type[BaseModel] | None, place: tuple[int | str, ...]) -> str:
+    name = str(place[-1])
+    # A name of megabytes is not compared with anything.
+    if shape is None or len(place) != 1 or len(name) > _LONGEST_NAME:
+        return ""
+    near = get_close_matches(name, shape.model_fields, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _code(kind: str) -> str:

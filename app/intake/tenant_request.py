@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from app.db.keys import KeyRow
@@ -19,6 +19,7 @@ from app.intake.webhook_request import DEFAULT_GRACE_S, Rotation
 NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 MOST_REQUESTS = 1_000_000
 _MOST = 2**53 - 1
+_A_NAME = "must be 1 to 63 of a-z, 0-9, - and _, and begin with a letter or digit"
 
 Requests = Annotated[int, Field(ge=0, le=MOST_REQUESTS)]
 Count = Annotated[int, Field(ge=0, le=_MOST)]
@@ -28,6 +29,12 @@ def _unique(scopes: list[Scope]) -> list[Scope]:
     if len(set(scopes)) < len(scopes):
         raise PydanticCustomError("duplicate", "must name each scope once")
     return scopes
+
+
+def _checked_name(name: str) -> str:
+    if not re.fullmatch(NAME, name):
+        raise PydanticCustomError("bad_format", _A_NAME)
+    return name
 
 
 class _Limits(Part):
@@ -43,7 +50,9 @@ class _Limits(Part):
 class TenantRequest(_Limits):
     """A tenant, and what it may have. A limit that is null or absent is the server's default; 0 is none."""
 
-    id: str = Field(pattern=NAME, description="Its name, for good.")
+    id: Annotated[str, AfterValidator(_checked_name), WithJsonSchema({"type": "string", "pattern": NAME})] = (
+        Field(description="Its name, for good.")
+    )
     weight: int = Field(1, ge=1, le=1000, description="Its share of the batch lane, against others'.")
 
 
@@ -88,8 +97,7 @@ def check_name(name: str) -> None:
     if not re.fullmatch(NAME, name):
         raise Invalid(
             "invalid_request",
-            f"{name!r} can't be a tenant's name, which is of lower case letters, digits, - and _, 63 at most,"
-            " begins with a letter or digit",
+            f"{name!r} can't be a tenant's name: it {_A_NAME}",
         )
 
 

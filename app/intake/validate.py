@@ -29,10 +29,12 @@ def validate_input(listed: Listed, value: Any, text: bytes) -> Sequence[NamedFil
         errors, named = listed.check_media(value)
         if not errors:
             return named
-    elif len(text) < _LIST_ALL_BELOW_BYTES:
-        errors = [_error(error) for error in listed.validator.iter_errors(value)][:_MOST_ERRORS]
     else:
-        errors = [_first(listed.validator, value)]
+        fields = list(listed.version.spec.input_schema.get("properties", ()))
+        if len(text) < _LIST_ALL_BELOW_BYTES:
+            errors = [_error(error, fields) for error in listed.validator.iter_errors(value)][:_MOST_ERRORS]
+        else:
+            errors = [_first(listed.validator, value, fields)]
     spec = listed.version.spec
     raise Invalid("invalid_input", f"the input is not what {spec.name}@{spec.version} takes", errors)
 
@@ -42,19 +44,21 @@ def canonical(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
-def _first(validator: jsonschema_rs.Draft202012Validator, value: Any) -> FieldError:
+def _first(validator: jsonschema_rs.Draft202012Validator, value: Any, fields: Sequence[str]) -> FieldError:
     try:
         validator.validate(value)
     except jsonschema_rs.ValidationError as error:
-        return _error(error)
+        return _error(error, fields)
     raise AssertionError("an input can't be both valid and not")
 
 
-def _error(error: jsonschema_rs.ValidationError) -> FieldError:
+def _error(error: jsonschema_rs.ValidationError, fields: Sequence[str]) -> FieldError:
+    """`fields` are those of the input itself, told where it has another one."""
     keyword = str(error.schema_path[-1]) if error.schema_path else "schema"
-    return FieldError(
-        pointer(["input", *error.instance_path]), _code(keyword), error.message[:_MOST_CHARACTERS]
-    )
+    message = error.message
+    if keyword == "additionalProperties" and not error.instance_path:
+        message += f"; the input has {', '.join(fields)}" if fields else "; the input has no fields"
+    return FieldError(pointer(["input", *error.instance_path]), _code(keyword), message[:_MOST_CHARACTERS])
 
 
 _CODES = {

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from app.domain.egress import EgressPolicy
 from app.errors import Invalid
 from app.intake.request import JobRequest, read
+from app.intake.tenant_request import read_tenant
 
 GOOD: dict[str, Any] = {"model": "echo", "input": {}}
 
@@ -118,3 +119,33 @@ def test_messages_do_not_repeat_values() -> None:
         read(body, EgressPolicy())
     assert len(refused.value.errors) >= 6
     assert secret not in str([place.message for place in refused.value.errors])
+
+
+@pytest.mark.parametrize(
+    ("body", "places"),
+    [
+        (
+            {"modle": "echo", "input": {}},
+            ["/model: is required", "/modle: there is no such field; did you mean model?"],
+        ),
+        ({**GOOD, "colour": 1}, ["/colour: there is no such field"]),
+        ({**GOOD, "models" * 20: 1}, [f"/{'models' * 20}: there is no such field"]),
+        ({**GOOD, "policy": []}, ["/policy: should be a JSON object"]),
+        ({**GOOD, "use_case": 5}, ["/use_case: should be a string"]),
+        ({**GOOD, "retry": {"max_attempts": "3"}}, ["/retry/max_attempts: should be a whole number"]),
+        ([], [": should be a JSON object"]),
+    ],
+)
+def test_a_wrong_place_is_told_in_words_of_json(body: Any, places: list[str]) -> None:
+    refused = refusal(body)
+    assert refused is not None
+    assert [f"{place.pointer}: {place.message}" for place in refused.errors] == places
+
+
+@pytest.mark.parametrize("name", ["A B", "", "-a", "a" * 64, "acme\n"])
+def test_what_a_tenant_may_be_called_is_told_in_words(name: str) -> None:
+    with pytest.raises(
+        Invalid, match="must be 1 to 63 of a-z, 0-9, - and _, and begin with a letter"
+    ) as caught:
+        read_tenant({"id": name})
+    assert [(place.pointer, place.code) for place in caught.value.errors] == [("/id", "bad_format")]

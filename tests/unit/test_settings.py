@@ -120,3 +120,33 @@ def test_an_encryption_key_that_is_none_is_named_but_not_shown(text: str, wrong:
     shown = str(caught.value)
     for part in text.replace(",", ":").split(":"):
         assert len(part) < 6 or part not in shown
+
+
+def test_what_is_wrong_is_told_in_plain_words() -> None:
+    wrong = {
+        "HEADRACE_SECRET_KEY": "short",
+        "HEADRACE_STORAGE_URL": "ftp://x",
+        "HEADRACE_API_MAX_WAIT_S": "abc",
+        "HEADRACE_MEDIA_DEADLINE_S": "soon",
+        "HEADRACE_MEDIA_URLS": "perhaps",
+        "HEADRACE_LOG_LEVEL": "loud",
+        "HEADRACE_ALLOW_NETWORKS": "zzz",
+        "HEADRACE_API_MAXWAIT_S": "5",
+        "HEADRACE_LOGLEVEL": "info",
+        "HEADRACE_QUITE_ANOTHER": "1",
+    }
+    with pytest.raises(SettingsError) as caught:
+        load(GOOD | wrong)
+    told = dict(problem.split(": ", 1) for problem in caught.value.problems)
+    assert told == {
+        "HEADRACE_SECRET_KEY": "must have 32 characters or more",
+        "HEADRACE_STORAGE_URL": "must look like file:///a/folder or s3://bucket/prefix",
+        "HEADRACE_API_MAX_WAIT_S": "must be a whole number",
+        "HEADRACE_MEDIA_DEADLINE_S": "must be a number",
+        "HEADRACE_MEDIA_URLS": "must be true or false",
+        "HEADRACE_LOG_LEVEL": "must be 'debug', 'info', 'warning' or 'error'",
+        "HEADRACE_ALLOW_NETWORKS": "'zzz' is not a network: write it like 10.0.0.0/8 or fd00::/8",
+        "HEADRACE_API_MAXWAIT_S": "no such setting; did you mean HEADRACE_API_MAX_WAIT_S?",
+        "HEADRACE_LOGLEVEL": "no such setting; did you mean HEADRACE_LOG_LEVEL?",
+        "HEADRACE_QUITE_ANOTHER": "no such setting",
+    }

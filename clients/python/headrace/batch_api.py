@@ -3,9 +3,9 @@
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
 
 from headrace import pages
+from headrace.arguments import in_path
 from headrace.clock import Deadline
 from headrace.content import Content
 from headrace.errors import APIConnectionError, APIError, HeadraceError
@@ -65,7 +65,7 @@ class BatchApi:
 
     def file_lines(self, file_id: str) -> Iterator[dict[str, Any]]:
         """The lines of an output or error file."""
-        path = f"/v1/files/{quote(file_id, safe='')}/content"
+        path = f"/v1/files/{in_path(file_id, 'a file')}/content"
         return map(json.loads, Lines(iter(Content(self.transport, path))))
 
     def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
@@ -112,7 +112,4 @@ class Lines:
 
 
 def _path(batch_id: str, action: str = "") -> str:
-    # A stray id must not turn into the path of something else.
-    if batch_id.strip(".") == "":
-        raise ValueError("a batch id is needed")
-    return f"{_PATH}/{quote(batch_id, safe='')}{action}"
+    return f"{_PATH}/{in_path(batch_id, 'a batch')}{action}"

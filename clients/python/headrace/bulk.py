@@ -23,6 +23,7 @@ Source = _Readable | Iterable[Json]
 # Long enough to run its failures again, and not for ever.
 _KEEP_INPUT_S = 30 * 86_400
 _CHUNK_BYTES = 1 << 20
+# Whatever the source is called: the same content under another name, or from a pipe, is the same request.
 _NAME = "inputs.jsonl"
 _ENDED_BADLY = ("failed", "expired", "cancelling", "cancelled")
 
@@ -43,10 +44,10 @@ def start(
     Every key is made of the SHA-256 of the lines and the options, and of `run_key`. A batch that ended
     without running all of its lines is not gone on with: the next one is made.
     """
-    with _as_file(source, model, endpoint) as (file, name, for_endpoint):
+    with _as_file(source, model, endpoint) as (file, for_endpoint):
         wanted = {"endpoint": for_endpoint, **options}
         key = _key(file, wanted, run_key)
-        uploaded = _upload(files, file, name, key, on_upload)
+        uploaded = _upload(files, file, key, on_upload)
     body = {"input_file_id": uploaded.id, **wanted}
     for number in count():
         answer = api.create(body, f"{key}-{uploaded.id}-{number}")
@@ -63,15 +64,13 @@ def start(
     raise AssertionError
 
 
-def _upload(
-    files: Files, file: BinaryIO, name: str, key: str, on_upload: Callable[[int, int], object] | None
-) -> File:
+def _upload(files: Files, file: BinaryIO, key: str, on_upload: Callable[[int, int], object] | None) -> File:
     for number in count():
         file.seek(0)
         try:
             return files.create(
                 file,
-                filename=name,
+                filename=_NAME,
                 expires_after=_KEEP_INPUT_S,
                 idempotency_key=f"{key}-file-{number}",
                 on_progress=on_upload,
@@ -84,27 +83,27 @@ def _upload(
 
 
 @contextmanager
-def _as_file(source: Source, model: str | None, endpoint: str | None) -> Iterator[tuple[BinaryIO, str, str]]:
-    """(a file of lines that stands at its beginning, its name, their endpoint)."""
+def _as_file(source: Source, model: str | None, endpoint: str | None) -> Iterator[tuple[BinaryIO, str]]:
+    """(a file of lines that stands at its beginning, their endpoint)."""
     if not _is_readable(source):
         values = lines.of_values(cast(Iterable[Json], source), model, endpoint or lines.DEFAULT_ENDPOINT)
         with written(values) as file:
             for_endpoint = endpoint or _endpoint_of(lines.first_of(file))
             file.seek(0)
-            yield file, _NAME, for_endpoint
+            yield file, for_endpoint
         return
-    with rewindable(source) as (opened, begin, _, name):
+    with rewindable(source) as (opened, begin, _, _name):
         opened.seek(begin)
         first = lines.first_of(opened)
         opened.seek(begin)
         _check(first, model)
         if model is None:
             with written(opened) if begin else nullcontext(opened) as file:
-                yield file, name, endpoint or _endpoint_of(first)
+                yield file, endpoint or _endpoint_of(first)
             return
         for_endpoint = endpoint or lines.DEFAULT_ENDPOINT
         with written(lines.of_file(opened, model, for_endpoint)) as file:
-            yield file, name, for_endpoint
+            yield file, for_endpoint
 
 
 def _is_readable(source: Source) -> TypeGuard[_Readable]:

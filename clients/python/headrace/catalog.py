@@ -1,8 +1,8 @@
 """`client.models` and `client.workers`: what can be run, and what runs it."""
 
 from datetime import datetime
-from urllib.parse import quote
 
+from headrace.arguments import in_path
 from headrace.record import Record
 from headrace.transport import Transport
 
@@ -81,9 +81,7 @@ class Models:
 
     def get(self, model_id: str) -> Model:
         """One model, by `name` or `name@version`. Raises `NotFoundError`."""
-        if model_id.strip(".") == "":
-            raise ValueError("a model id is needed")
-        path = f"/v1/models/{quote(model_id, safe='@')}"
+        path = f"/v1/models/{in_path(model_id, 'a model', safe='@')}"
         return Model(self._transport.request("GET", path).data)
 
 

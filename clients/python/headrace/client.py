@@ -3,9 +3,10 @@
 import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self, Unpack
+from typing import NoReturn, Self, Unpack
 
 from headrace.admin_api import Audit, Keys, Tenants
+from headrace.arguments import seconds
 from headrace.batch_api import BatchApi
 from headrace.batches import Batches
 from headrace.catalog import Models, Workers
@@ -49,6 +50,12 @@ class Client:
         *,
         clock: Clock | None = None,
     ) -> None:
+        if not (isinstance(max_retries, int) and max_retries >= 0):
+            raise ValueError(f"max_retries is a whole number, 0 for none, not {max_retries!r}")
+        if seconds(timeout, "timeout", above=0) is None:
+            raise TypeError(
+                "timeout is a number of seconds: a request without an end would hang with its server"
+            )
         self._config = resolve(base_url, api_key, os.environ)
         self._clock = clock or Clock()
         transport = Transport(
@@ -125,6 +132,7 @@ class Client:
         >>> job.done, job.metadata
         (True, {'team': 'search'})
         """
+        wait = seconds(wait, "wait")
         if wait is not None and not 0 <= wait <= _LONGEST_WAIT_S:
             raise ValueError(f"wait is 0 to {_LONGEST_WAIT_S} seconds; Job.wait() waits longer")
         body = _body(
@@ -156,6 +164,9 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Client can't be pickled: make one in each process, or share one over a fork")
 
     def __repr__(self) -> str:
         return f"Client({self.base_url!r})"

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from headrace.arguments import seconds
+
 
 @dataclass(frozen=True)
 class Clock:
@@ -20,7 +22,7 @@ class Deadline:
     """How much is left of a timeout that began when this was made. `None` never ends."""
 
     def __init__(self, clock: Clock, timeout: float | None) -> None:
-        self.timeout = timeout
+        self.timeout = seconds(timeout, "timeout")
         self._clock = clock
         self._end = None if timeout is None else clock.now() + timeout
 

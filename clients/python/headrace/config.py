@@ -32,6 +32,9 @@ class Config:
 
 def resolve(base_url: str | None, api_key: str | None, environ: Mapping[str, str]) -> Config:
     """Find URL and key. Raises `ConfigError` that says what to set."""
+    for name, given in (("base_url", base_url), ("api_key", api_key)):
+        if not isinstance(given, str | None):
+            raise TypeError(f"{name} is text, not {type(given).__name__}")
     url = base_url or environ.get("HEADRACE_URL")
     key = api_key or environ.get("HEADRACE_API_KEY")
     if url and key:
@@ -40,7 +43,10 @@ def resolve(base_url: str | None, api_key: str | None, environ: Mapping[str, str
     path = Path(environ.get("HEADRACE_STATE_DIR") or ".headrace") / "env"
     stack = _read_dotenv(path)
     if not url and not stack.get("HEADRACE_URL"):
-        raise ConfigError(f"no server: set HEADRACE_URL, or run beside {path}")
+        raise ConfigError(
+            "no server: set HEADRACE_URL and HEADRACE_API_KEY, exported, or work in the folder of"
+            f" headracectl up ({path} names none)"
+        )
     found = Config(
         _checked_url(url or stack["HEADRACE_URL"]),
         _checked_key(key or stack.get("HEADRACE_API_KEY", "")),

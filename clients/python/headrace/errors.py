@@ -186,7 +186,8 @@ class WaitTimeout(HeadraceError):
         super().__init__(job, timeout)
 
     def __str__(self) -> str:
-        return f"{self.job.id} is still {self.job.status} after {self.timeout:g} s"
+        why = f" ({self.job.status_reason})" if self.job.status_reason else ""
+        return f"{self.job.id} is still {self.job.status}{why} after {self.timeout:g} s"
 
 
 class BatchError(HeadraceError):
@@ -213,6 +214,9 @@ class BatchFailed(BatchError):
         wrong = self.batch.wrong_lines
         more = max(self.batch.invalid, len(wrong)) - self._SHOWN
         shown = [*map(str, wrong[: self._SHOWN]), *([f"and {more} more"] if more > 0 else [])]
+        if wrong and (wrong[0].line, wrong[0].code) == (1, "invalid_json_line"):
+            # A CSV file, or JSON over many lines.
+            shown.append("a file has one JSON value a line, as jq -c '.[]' writes those of an array")
         return f"{self.batch.id} failed: {'; '.join(shown)}"
 
 

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import quote
 
 from headrace import pages
-from headrace.arguments import given
+from headrace.arguments import given, in_path
 from headrace.content import Content
 from headrace.errors import ChecksumError
 from headrace.headers import key_header
@@ -166,7 +165,4 @@ def _digest_of(file: BinaryIO) -> "tuple[hashlib._Hash, int]":
 
 
 def _path(file_id: str, action: str = "") -> str:
-    # A stray id must not turn into the path of something else.
-    if file_id.strip(".") == "":
-        raise ValueError("a file id is needed")
-    return f"{_PATH}/{quote(file_id, safe='')}{action}"
+    return f"{_PATH}/{in_path(file_id, 'a file')}{action}"

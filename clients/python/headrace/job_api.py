@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from math import ceil
 from typing import Any
-from urllib.parse import quote
 
 from headrace import pages
+from headrace.arguments import in_path
 from headrace.clock import Deadline
 from headrace.events import Event, follow
 from headrace.headers import key_header
@@ -62,10 +62,7 @@ class JobApi:
 
 
 def _path(job_id: str) -> str:
-    # A stray id must not turn into the path of something else.
-    if job_id.strip(".") == "":
-        raise ValueError("a job id is needed")
-    return f"{_PATH}/{quote(job_id, safe='')}"
+    return f"{_PATH}/{in_path(job_id, 'a job')}"
 
 
 def _prefer(hold: float) -> dict[str, str]:

@@ -33,7 +33,8 @@ class Jobs:
     ) -> Iterator[Job]:
         """Jobs that match every filter, newest first, fetched page by page while you iterate.
 
-        `limit` is the most you get in all; `after` is the id to go on after.
+        `limit` is the most you get in all; `after` is the id to go on after. A time without a zone is this
+        machine's.
 
         >>> [job.model for job in client.jobs.list(status="succeeded", limit=2)]
         ['echo', 'echo']

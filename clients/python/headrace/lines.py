@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
+from headrace.encoding import to_json
 from headrace.types import Json
 
 DEFAULT_ENDPOINT = "/v1/jobs"
@@ -36,7 +37,7 @@ def of_values(values: Iterable[Json], model: str | None, endpoint: str) -> Itera
     """
     wrap = _Wrapper(model, endpoint) if model is not None else None
     for number, value in enumerate(values, start=1):
-        yield wrap.value(value, number) if wrap else _dump(value) + b"\n"
+        yield wrap.value(value, number) if wrap else to_json(value) + b"\n"
 
 
 def first_of(file: BinaryIO) -> Mapping[str, Any]:
@@ -59,7 +60,11 @@ def is_request(line: Mapping[str, Any]) -> bool:
 class _Wrapper:
     def __init__(self, model: str, endpoint: str) -> None:
         self._middle = (
-            b',"method":"POST","url":' + _dump(endpoint) + b',"body":{"model":' + _dump(model) + b',"input":'
+            b',"method":"POST","url":'
+            + to_json(endpoint)
+            + b',"body":{"model":'
+            + to_json(model)
+            + b',"input":'
         )
 
     def text(self, text: bytes, number: int) -> bytes:
@@ -73,9 +78,4 @@ class _Wrapper:
             value = dict(value)
             name = value.pop(_NAME)
             name = str(name) if isinstance(name, int) and not isinstance(name, bool) else name
-        return b'{"custom_id":%b%b%b}}\n' % (_dump(name), self._middle, _dump(value))
-
-
-def _dump(value: Json) -> bytes:
-    text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    return text.encode()
+        return b'{"custom_id":%b%b%b}}\n' % (to_json(name), self._middle, to_json(value))

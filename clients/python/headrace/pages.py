@@ -12,6 +12,8 @@ def items(
     transport: Transport, path: str, params: Mapping[str, str], limit: int | None
 ) -> Iterator[dict[str, Any]]:
     """The items of a list, newest first, at most `limit`. A page is fetched when it is reached."""
+    if limit is not None and (not isinstance(limit, int) or limit < 0):
+        raise ValueError(f"limit is how many you get in all, or None for all of them, not {limit!r}")
     query = dict(params)
     left = limit
     while left is None or left > 0:

@@ -23,6 +23,9 @@ from headrace.errors import (
 
 TRANSIENT_STATUSES = frozenset({429, 502, 503, 504})
 
+# Without a problem document, these are of a server that has no such API; others may be of a proxy before one.
+_ODD = frozenset({401, 403, 404, 405, 501})
+
 _BY_STATUS: dict[int, type[APIError]] = {
     400: BadRequestError,
     401: AuthenticationError,
@@ -94,6 +97,7 @@ def _phrase(status: int, headers: Mapping[str, str]) -> str:
         target = headers.get("Location", "elsewhere")
         return f"the server redirects to {target}, which is never followed; set that as the URL"
     try:
-        return HTTPStatus(status).phrase
+        phrase = HTTPStatus(status).phrase
     except ValueError:
         return "the server gave no reason"
+    return f"{phrase}, and not from a Headrace server; is the URL right?" if status in _ODD else phrase

@@ -38,6 +38,11 @@ def rewindable(
         return
     if isinstance(file, io.TextIOBase):
         raise TypeError('a file must be open for reading in binary: open(path, "rb")')
+    if not hasattr(file, "read"):
+        kind = type(file).__name__
+        raise TypeError(
+            f"a file is a path, or open for reading in binary, not {kind}; bytes: io.BytesIO(content)"
+        )
     its_name = getattr(file, "name", None)
     name = Path(its_name).name if isinstance(its_name, str) and its_name[:1] != "<" else _DEFAULT_NAME
     if file.seekable():

@@ -3,6 +3,7 @@
 Redirects are never followed: an API has no use for them, and following one can carry the key away.
 """
 
+import errno
 import json
 import os
 import threading
@@ -17,6 +18,7 @@ import urllib3
 
 from headrace.clock import Clock, Deadline
 from headrace.config import Config
+from headrace.encoding import to_json
 from headrace.errors import APIConnectionError, APIError, APITimeoutError
 from headrace.problems import error_from, retry_after
 from headrace.retry import RetryPolicy, was_refused
@@ -25,9 +27,12 @@ from headrace.version import __version__
 USER_AGENT = f"headrace-python/{__version__}"
 _CONNECT_TIMEOUT_S = 5.0
 _GRACE_S = 5.0
+# A socket takes no longer timeout than some centuries.
+_FOREVER_S = 1e9
 # The server sends a comment every 15 s. Three missed in a row means that the line is dead.
 _STREAM_SILENCE_S = 45.0
 _CHUNK_BYTES = 65_536
+_REFUSED = os.strerror(errno.ECONNREFUSED)
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ class Transport:
 
     def __init__(self, config: Config, *, timeout: float, policy: RetryPolicy, clock: Clock) -> None:
         self._config = config
-        self._timeout = timeout
+        self._timeout = min(timeout, _FOREVER_S)
         self.policy = policy
         self.clock = clock
         self._auth = _Bearer(config.api_key)
@@ -105,7 +110,7 @@ class Transport:
         a `deadline` the caller waits for a job: retries are more patient, and none starts after it.
         Raises `APIError` or `APIConnectionError`.
         """
-        payload = upload if body is None else _encode(body)
+        payload = upload if body is None else to_json(body)
         policy = self.policy.patient() if deadline else self.policy
         deadline = deadline or Deadline(self.clock, None)
         sent = dict(headers or {})
@@ -258,7 +263,10 @@ class Transport:
         if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)):
             return APITimeoutError(f"{server} did not answer in time")
         retryable = not isinstance(error, (requests.exceptions.SSLError, requests.exceptions.InvalidHeader))
-        return APIConnectionError(f"can't reach {server}: {root_cause(error)}", retryable)
+        cause = root_cause(error)
+        if cause == _REFUSED and self._config.is_loopback:
+            cause += " (headracectl up starts a development stack)"
+        return APIConnectionError(f"can't reach {server}: {cause}", retryable)
 
 
 class _Bearer(requests.auth.AuthBase):
@@ -270,12 +278,6 @@ class _Bearer(requests.auth.AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = f"Bearer {self._api_key}"
         return request
-
-
-def _encode(body: Any) -> bytes:
-    # NaN is no JSON: better a ValueError here than a 422 from there.
-    text = json.dumps(body, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    return text.encode()
 
 
 def _not_ours(response: requests.Response) -> APIError:

@@ -104,6 +104,7 @@ class FakeBatches:
         self._contents = {}
         self._results = {}
         self._by_key = {}
+        self._sent_by_key = {}
 
     def __call__(self, request):
         match [request.method, *request.path.strip("/").split("/")[1:]]:
@@ -156,6 +157,10 @@ class FakeBatches:
             return dict(made)
 
         reply = self._once(request, make)
+        form = read_form(request)
+        sent = (form["file"], form["filename"], form["purpose"])
+        if self._sent_by_key.setdefault(request.headers["Idempotency-Key"], sent) != sent:
+            return problem(422, "idempotency_key_reused", "this Idempotency-Key was used with another body")
         if reply.body.get("id") not in self.files:
             return problem(409, "file_gone", "the file was deleted")
         return reply

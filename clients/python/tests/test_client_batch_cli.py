@@ -109,6 +109,14 @@ def test_a_refused_file_is_2_and_names_its_wrong_lines(run, mixed):
     assert _lines(run("batch", "errors", name, "--json").stdout)[0]["error"]["line"] == 2
 
 
+@pytest.mark.parametrize("content", ['[{"text": "a"},\n{"text": "b"}]\n', "text\na\n"])
+def test_a_file_of_another_kind_is_told_what_a_file_is(run, tmp_path, content):
+    (tmp_path / "file").write_text(content)
+    done = run("batch", "run", "file", "--model", "echo")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.endswith("one JSON value a line, as jq -c '.[]' writes those of an array\n")
+
+
 def test_a_dry_run_prints_the_estimate(run, texts, mixed):
     done = run("batch", "run", texts, "--model", "echo", "--dry-run")
     assert done.exit_code == 0
@@ -116,6 +124,42 @@ def test_a_dry_run_prints_the_estimate(run, texts, mixed):
     done = run("batch", "run", mixed, "--model", "echo", "--dry-run")
     assert done.exit_code == 2
     assert json.loads(done.stdout)["invalid"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-o", "nowhere/out.jsonl"], "there is no folder 'nowhere'"),
+        (["-o", "out.jsonl", "--errors", "nowhere/err.jsonl"], "there is no folder 'nowhere'"),
+        (["-o", "./in.jsonl"], "-o would overwrite FILE"),
+        (["-o", "out.jsonl", "--errors", "out.jsonl"], "--errors would overwrite -o"),
+    ],
+)
+def test_results_that_could_not_be_written_are_refused_before_anything_runs(run, texts, options, message):
+    done = run("batch", "run", texts, "--model", "echo", *options)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert run("batch", "list", "--json").stdout == ""
+    assert run("files", "list", "--json").stdout == ""
+    assert os.listdir() == [texts]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["batch", "run", "in.jsonl", "--model", "m"], "interrupted; nothing runs yet"),
+        (["files", "upload", "in.jsonl"], "interrupted; no file was made"),
+    ],
+)
+def test_ctrl_c_while_uploading_says_that_nothing_came_of_it(scripted, texts, command, message):
+    def interrupt(_):
+        signal.raise_signal(signal.SIGINT)
+        return Reply(503)
+
+    scripted.then(*[interrupt] * 3)
+    done = CliRunner().invoke(cli, command)
+    assert (done.exit_code, done.stdout) == (130, "")
+    assert message in done.stderr
 
 
 def test_detached_is_looked_after_later(run, texts):

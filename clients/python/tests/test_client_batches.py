@@ -158,6 +158,15 @@ def test_a_run_after_a_crash_finds_its_batch_and_makes_none(user, live):
     assert user.batches.submit(_texts(100), model="echo").status == "completed"
 
 
+def test_the_same_content_under_another_name_is_the_same_batch(user, live, tmp_path):
+    content = jsonl(_texts(3))
+    for name in ("monday.jsonl", "tuesday.jsonl"):
+        (tmp_path / name).write_bytes(content)
+    sources = ("monday.jsonl", "tuesday.jsonl", io.BytesIO(content))
+    assert len({user.batches.submit(source, model="echo").id for source in sources}) == 1
+    assert live.batches.uploads == 1
+
+
 def test_other_content_options_or_key_make_another_batch(user, live):
     user.batches.submit(_texts(2), model="echo")
     user.batches.submit(_texts(3), model="echo")

@@ -3,12 +3,13 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 
 import pytest
 from click.testing import CliRunner
-from client_testkit import LoopbackServer, Reply, Script, job, problem
+from client_testkit import JOB_ID, LoopbackServer, Reply, Script, job, problem
 from headrace.cli import output
 from headrace.cli.root import cli
 
@@ -70,9 +71,11 @@ def test_the_input_has_four_sources(run, source, tmp_path):
         (["submit", "echo", '{"a": NaN}'], "NaN is no number"),
         (["submit", "echo", "[" * 100_000], "nested too deep"),
         (["submit", "echo", "-i", "a"], "'a' is not key=value"),
-        (["submit", "echo", "-i", "a:=x"], "not JSON"),
+        (["submit", "echo", "-i", "a:=x"], "for text write a=x"),
         (["submit", "echo", "{}", "--metadata", "=v"], "is not key=value"),
         (["submit", "echo", "{}", "--wait=soon"], "'soon' is not a valid float"),
+        (["submit", "echo", "{}", "--wait", "nan"], "nan is no number of seconds"),
+        (["wait", JOB_ID, "--timeout", "nan"], "nan is no number of seconds"),
         (["submit", "echo", "{}", "--idempotency-key", "ü"], "printable ASCII"),
         (["submit", "echo", "--input-file", "none.json"], "none.json"),
         (["get", "file_1"], "'file_1' is not a job's id (job_…)"),
@@ -113,7 +116,8 @@ def test_nobody_there_is_3(monkeypatch):
     monkeypatch.setattr("headrace.cli.session._MAX_RETRIES", 0)
     done = CliRunner().invoke(cli, ["--url", url, "--api-key", "k", "models"])
     assert done.exit_code == 3
-    assert done.stderr == f"headrace: can't reach {url}: Connection refused\n"
+    hint = "headracectl up starts a development stack"
+    assert done.stderr == f"headrace: can't reach {url}: Connection refused ({hint})\n"
 
 
 def test_nothing_configured_is_2():
@@ -136,7 +140,7 @@ def test_a_wait_that_times_out_is_4_and_names_the_job(run, as_json):
     options = ["--json"] if as_json else []
     done = run("submit", "echo", '{"stuck": true}', "--wait", "0", *options)
     assert done.exit_code == 4
-    assert "is still queued after 0 s" in done.stderr
+    assert re.search(r"is still queued( \(\w+\))? after 0 s", done.stderr)
     assert (json.loads(done.stdout)["status"] == "queued") if as_json else (done.stdout == "")
     job_id = done.stderr.split()[1]
     assert run("wait", job_id, "--timeout", "0", *options).exit_code == 4
@@ -168,6 +172,11 @@ def test_list_is_a_table_or_jsonl(run):
     assert run("list", "--json", "--status", "failed").stdout == ""
 
 
+def test_a_limit_may_be_any_number(run):
+    job_id = _submit(run).stdout.strip()
+    assert job_id in run("list", "--limit", "9" * 30).stdout
+
+
 def test_list_sends_its_filters(scripted):
     scripted.then(Reply(body={"data": [], "has_more": False}))
     words = "list --status failed --model m --limit 7 --after job_1 --metadata a=b"
@@ -187,7 +196,8 @@ def test_list_sends_its_filters(scripted):
 def test_submit_sends_its_options(scripted):
     scripted.then(Reply(202, job()))
     words = "submit m {} --priority high --metadata a=b --webhook https://h.example --idempotency-key k"
-    assert CliRunner().invoke(cli, words.split()).exit_code == 0
+    limits = "--queue-ttl 60 --execution-timeout 2.5 --max-attempts 1 --use-case nightly"
+    assert CliRunner().invoke(cli, f"{words} {limits}".split()).exit_code == 0
     (sent,) = scripted.requests
     assert sent.headers["Idempotency-Key"] == "k"
     assert sent.json == {
@@ -196,6 +206,9 @@ def test_submit_sends_its_options(scripted):
         "priority": "high",
         "metadata": {"a": "b"},
         "webhook": "https://h.example",
+        "policy": {"queue_ttl_s": 60, "execution_timeout_s": 2.5},
+        "retry": {"max_attempts": 1},
+        "use_case": "nightly",
     }
 
 
@@ -257,6 +270,40 @@ def test_long_values_are_cut_for_eyes():
     assert cut["embedding"] == [*range(8), "… 376 more"]
     assert cut["text"].endswith("… 100 more characters")
     assert cut["n"] == [1]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["submit", "echo", "{}", "--wait"], ["wait", JOB_ID], ["tail", JOB_ID], ["tail", JOB_ID, "--json"]],
+)
+def test_ctrl_c_names_the_job_that_goes_on(scripted, command):
+    def interrupt(_):
+        signal.raise_signal(signal.SIGINT)
+        return Reply(body=job("running"))
+
+    scripted.then(Reply(body=job("queued")), interrupt, *[Reply(body=job("running"))] * 5)
+    done = CliRunner().invoke(cli, command)
+    assert (done.exit_code, done.stdout) == (130, "")
+    how = f"headrace wait {JOB_ID}; or end it: headrace cancel {JOB_ID}"
+    assert done.stderr == f"headrace: interrupted; {JOB_ID} goes on ({how})\n"
+
+
+def test_a_closed_pipe_is_no_failed_job(live):
+    """`headrace models | head -0`, with pipefail."""
+    command = [sys.executable, "-c", "from headrace.cli import main; main()", "models", "--json"]
+    reads, writes = os.pipe()
+    os.close(reads)
+    done = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, timeout=60)
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a disk that is always full")
+def test_a_full_disk_is_one_line_and_3(live):
+    command = [sys.executable, "-c", "from headrace.cli import main; main()", "models", "--json"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr) == (3, b"headrace: No space left on device\n")
 
 
 def test_version_and_help():

@@ -7,7 +7,7 @@ import traceback
 import headrace
 import pytest
 from client_testkit import LoopbackServer, Reply, Script, job, problem
-from headrace import APIConnectionError, APIError, APITimeoutError, Client, HeadraceError
+from headrace import APIConnectionError, APIError, APITimeoutError, Client, HeadraceError, Job, WaitTimeout
 from headrace.problems import error_from, retry_after
 
 BY_STATUS = {
@@ -84,6 +84,13 @@ def test_a_success_that_is_not_json_says_that_the_url_may_be_wrong(client, scrip
         client.models.list()
 
 
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 501])
+def test_a_refusal_of_another_server_says_so_too(client, script, status):
+    script.then(Reply(status, b"<html>no such page</html>", {"Content-Type": "text/html"}))
+    with pytest.raises(APIError, match="not from a Headrace server; is the URL right"):
+        client.models.list()
+
+
 def test_redirects_are_not_followed_anywhere(client, script, key):
     elsewhere = Script().then(Reply(body=job()))
     with LoopbackServer(elsewhere) as other:
@@ -109,7 +116,8 @@ def test_nobody_listening(key, clock):
     client = Client(url, key, max_retries=0, clock=clock.as_clock())
     with pytest.raises(APIConnectionError) as caught:
         client.models.list()
-    assert str(caught.value) == f"can't reach {url}: Connection refused"
+    hint = "headracectl up starts a development stack"
+    assert str(caught.value) == f"can't reach {url}: Connection refused ({hint})"
 
 
 def test_a_server_that_does_not_answer_is_a_timeout(server, script, key, clock):
@@ -151,3 +159,12 @@ def test_the_key_is_in_no_repr_and_no_trace(client, script):
         assert error.__cause__ is None
         assert error.__context__ is None
     assert not any("s3cret" in text for text in shown)
+
+
+def test_a_wait_that_ended_says_what_the_job_waits_for():
+    waiting = Job({"id": "job_1", "status": "queued", "status_reason": "waiting_for_worker"}, None)
+    assert str(WaitTimeout(waiting, 3)) == "job_1 is still queued (waiting_for_worker) after 3 s"
+    assert (
+        str(WaitTimeout(Job({"id": "job_1", "status": "running"}, None), 3))
+        == "job_1 is still running after 3 s"
+    )

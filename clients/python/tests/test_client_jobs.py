@@ -223,9 +223,9 @@ def test_jobs_are_equal_by_id(client, script):
 
 @pytest.mark.parametrize("job_id", ["", ".", ".."])
 def test_an_id_that_is_none_never_becomes_another_path(client, script, job_id):
-    with pytest.raises(ValueError, match="job id"):
+    with pytest.raises(ValueError, match="id of a job"):
         client.jobs.delete(job_id)
-    with pytest.raises(ValueError, match="model id"):
+    with pytest.raises(ValueError, match="id of a model"):
         client.models.get(job_id)
     assert script.requests == []
 

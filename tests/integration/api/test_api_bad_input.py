@@ -208,6 +208,13 @@ def test_an_input_that_does_not_fit_the_schema(reader: Api, value: Any, pointers
         refused(reader, answer, 422, "invalid_input", *pointers)
 
 
+def test_an_input_with_another_field_is_told_which_there_are(reader: Api) -> None:
+    answer = reader.post("/v1/jobs", json={"model": "strict", "input": {"text": "a", "txt": 1}})
+    (error,) = answer.json["errors"]
+    assert (error["pointer"], error["code"]) == ("/input", "unknown_field")
+    assert error["message"].endswith("; the input has text, count, a/b~c")
+
+
 def test_messages_do_not_repeat_the_input(reader: Api) -> None:
     answer = reader.post("/v1/jobs", json={"model": "strict", "input": {"text": "my secret diary"}})
     assert "diary" not in answer.text.replace("my secret diary", "", 0)

@@ -25,8 +25,6 @@ from tests.integration.api.conftest import Clock, open_api
         "Bearer hr_" + "a" * 500 + "_b",
         "Bearer hr_\xe4_b",
         "Bearer hr_'; DROP TABLE api_keys_b",
-        "Basic aHI6eA==",
-        "{key}",
         "Bearer {key}x",
         "Bearer {key}, Bearer {key}",
     ],
@@ -38,9 +36,14 @@ def test_a_wrong_key_is_401_and_all_look_the_same(reader: Api, header: str) -> N
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
-def test_no_key_is_401(reader: Api) -> None:
-    answer = reader.http.get("/v1/jobs")
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Basic aHI6eA=="}, {"Authorization": "{key}"}])
+def test_without_a_bearers_key_it_is_401_and_says_how_to_send_it(
+    reader: Api, headers: dict[str, str]
+) -> None:
+    sent = {name: value.format(key=reader.key) for name, value in headers.items()}
+    answer = reader.http.get("/v1/jobs", headers=sent)
     assert (answer.status_code, answer.json["code"]) == (401, "missing_api_key")
+    assert "`Authorization: Bearer hr_…`" in answer.json["detail"]
 
 
 def test_the_scheme_is_written_in_any_case(reader: Api) -> None:

@@ -6,8 +6,9 @@ import click
 
 from headrace.batch import Batch
 from headrace.cli import batch_run, output, progress
-from headrace.cli.params import batch_id, json_option, limit_option, metadata_option
+from headrace.cli.params import OutFile, batch_id, json_option, limit_option, metadata_option
 from headrace.cli.session import Session, pass_session
+from headrace.cli.stopping import told_if_interrupted
 from headrace.types import BatchStatus
 
 
@@ -28,7 +29,8 @@ def status(session: Session, batch_id: str, watch: bool, as_json: bool) -> None:
     """Show how far a batch is. With --watch, the exit code says how it ended."""
     found = session.client.batches.get(batch_id)
     if watch:
-        batch_run.follow(found)
+        with told_if_interrupted(batch_run.batch_goes_on(found)):
+            batch_run.follow(found)
     _show(found, as_json)
     if watch:
         batch_run.exit_as_it_ended(found)
@@ -36,7 +38,7 @@ def status(session: Session, batch_id: str, watch: bool, as_json: bool) -> None:
 
 @batch.command()
 @batch_id
-@click.option("-o", "--output", "path", type=click.Path(dir_okay=False), help="Default: stdout.")
+@click.option("-o", "--output", "path", type=OutFile(), help="Default: stdout.")
 @pass_session
 def results(session: Session, batch_id: str, path: str | None) -> None:
     """Print what became of each line that ended, as JSONL, in the order of the file."""

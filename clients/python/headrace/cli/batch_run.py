@@ -11,12 +11,13 @@ import click
 from headrace.batch import Batch
 from headrace.batch_result import BatchResult
 from headrace.cli import output, progress
-from headrace.cli.params import HttpUrl, json_option, metadata_option
+from headrace.cli.params import HttpUrl, OutFile, json_option, metadata_option
 from headrace.cli.session import Session, pass_session
+from headrace.cli.stopping import told_if_interrupted
 from headrace.errors import BatchCancelled, BatchExpired, BatchFailed
 from headrace.types import OnInvalid
 
-_SOME_FAILED, _BAD_INPUT, _INTERRUPTED = 1, 2, 130
+_SOME_FAILED, _BAD_INPUT = 1, 2
 
 
 @click.command()
@@ -27,14 +28,14 @@ _SOME_FAILED, _BAD_INPUT, _INTERRUPTED = 1, 2, 130
     "--output",
     "out",
     metavar="OUT.jsonl",
-    type=click.Path(dir_okay=False),
+    type=OutFile(),
     help="Where the results go. Default: stdout.",
 )
 @click.option(
     "--errors",
     "err",
     metavar="ERR.jsonl",
-    type=click.Path(dir_okay=False),
+    type=OutFile(),
     help="Where the lines go that did not succeed. Default: among the results.",
 )
 @click.option(
@@ -79,7 +80,9 @@ def run(
     """
     if as_json and not (out or detach or dry_run):
         raise click.UsageError("--json needs -o FILE, --detach or --dry-run: stdout is for the results")
-    with progress.of_bytes("uploading") as show:
+    _check_apart(file, out, err)
+    began_again = "nothing runs yet, and the same command begins again"
+    with told_if_interrupted(began_again), progress.of_bytes("uploading") as show:
         try:
             batch = session.client.batches.submit(
                 sys.stdin.buffer if file == "-" else file,
@@ -102,8 +105,7 @@ def run(
             click.echo(batch.id)
         return
     output.note(batch.id)
-    again = "the same command again, or " if file != "-" else ""
-    with _left_running(batch, again):
+    with told_if_interrupted(batch_goes_on(batch, again=file != "-")):
         follow(batch)
         if not dry_run and batch.status != "failed":
             write(batch.results(), out, err)
@@ -161,13 +163,16 @@ def _whole(path: str) -> Iterator[TextIO]:
     os.replace(part, path)
 
 
-@contextmanager
-def _left_running(batch: Batch, again: str) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        how = f"{again}headrace batch status {batch.id} --watch"
-        output.complain(
-            f"interrupted; {batch.id} goes on ({how}; or end it: headrace batch cancel {batch.id})"
-        )
-        raise click.exceptions.Exit(_INTERRUPTED) from None
+def batch_goes_on(batch: Batch, *, again: bool = False) -> str:
+    """What is said of a batch that nobody waits for any more."""
+    how = ("the same command again, or " if again else "") + f"headrace batch status {batch.id} --watch"
+    return f"{batch.id} goes on ({how}; or end it: headrace batch cancel {batch.id})"
+
+
+def _check_apart(file: str, out: str | None, err: str | None) -> None:
+    places = {"FILE": file, "-o": out, "--errors": err}
+    named = [(name, os.path.realpath(path)) for name, path in places.items() if path not in (None, "-")]
+    for place, (name, path) in enumerate(named):
+        for other, taken in named[:place]:
+            if path == taken:
+                raise click.UsageError(f"{name} would overwrite {other}: give it a name of its own")

@@ -6,8 +6,8 @@ from typing import get_args
 
 import click
 
-from headrace.cli import output, progress
-from headrace.cli.params import FILE, json_option, limit_option
+from headrace.cli import output, progress, stopping
+from headrace.cli.params import FILE, OutFile, json_option, limit_option
 from headrace.cli.session import Session, pass_session
 from headrace.types import FilePurpose
 
@@ -47,7 +47,7 @@ def upload(
 ) -> None:
     """Upload FILE (- is stdin) and print its id."""
     source = sys.stdin.buffer if file == "-" else file
-    with progress.of_bytes("uploading") as show:
+    with stopping.told_if_interrupted("no file was made"), progress.of_bytes("uploading") as show:
         try:
             made = session.client.files.create(
                 source,
@@ -95,9 +95,7 @@ def get(session: Session, file_id: str, as_json: bool) -> None:
 
 @files.command()
 @file_id
-@click.option(
-    "-o", "--output", "path", type=click.Path(dir_okay=False, path_type=Path), help="Default: stdout."
-)
+@click.option("-o", "--output", "path", type=OutFile(path_type=Path), help="Default: stdout.")
 @pass_session
 def download(session: Session, file_id: str, path: Path | None) -> None:
     """Write a file's content to stdout or a file, and check it.

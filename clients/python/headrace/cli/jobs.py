@@ -3,8 +3,9 @@
 import click
 
 from headrace.cli import output
-from headrace.cli.params import job_id, json_option, limit_option, metadata_option
+from headrace.cli.params import Seconds, job_id, json_option, limit_option, metadata_option
 from headrace.cli.session import Session, pass_session
+from headrace.cli.stopping import job_goes_on, told_if_interrupted
 from headrace.errors import WaitTimeout
 from headrace.types import JobStatus
 
@@ -22,14 +23,15 @@ def get(session: Session, job_id: str, as_json: bool) -> None:
 
 @click.command()
 @job_id
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Default: none.")
+@click.option("--timeout", type=Seconds(min=0), metavar="SECONDS", help="Default: none.")
 @json_option
 @pass_session
 def wait(session: Session, job_id: str, timeout: float | None, as_json: bool) -> None:
     """Wait until a job ends, and print its output."""
     job = session.client.jobs.get(job_id)
     try:
-        job.wait(timeout)
+        with told_if_interrupted(job_goes_on(job.id)):
+            job.wait(timeout)
     except WaitTimeout:
         if as_json:
             output.document(job.raw)

@@ -8,7 +8,6 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any, TypeVar
 
 import click
@@ -112,7 +111,7 @@ def listing(
         for one in found:
             line(one.raw)
         return
-    shown = list(islice(found, limit))
+    shown = list(found)
     table(columns, [row(one) for one in shown])
     if len(shown) == limit:
         note(f"more: --after {clean(shown[-1].id)}")

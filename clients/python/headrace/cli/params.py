@@ -4,6 +4,8 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable
+from math import isnan
+from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, cast, get_args
 from urllib.parse import urlsplit
 
@@ -26,6 +28,32 @@ class Id(click.ParamType):
         if not str(value).startswith(self._prefix):
             self.fail(f"{value!r} is not {self._whose} id ({self._prefix}…)", param, ctx)
         return str(value)
+
+
+class OutFile(click.Path):
+    """A file to write. That it can't be is said before anything runs whose results would be lost."""
+
+    def __init__(self, *, path_type: type[Path] | None = None) -> None:
+        super().__init__(dir_okay=False, writable=True, path_type=path_type)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = super().convert(value, param, ctx)
+        folder = Path(os.fsdecode(path)).parent
+        if not folder.is_dir():
+            self.fail(f"there is no folder {str(folder)!r}", param, ctx)
+        if not os.access(folder, os.W_OK):
+            self.fail(f"the folder {str(folder)!r} can't be written to", param, ctx)
+        return path
+
+
+class Seconds(click.FloatRange):
+    """A time in seconds."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seconds = super().convert(value, param, ctx)
+        if isnan(seconds):  # It is in every range.
+            self.fail(f"{value} is no number of seconds", param, ctx)
+        return seconds
 
 
 class Checked(click.ParamType):
@@ -119,7 +147,7 @@ class Pair(click.ParamType):
             try:
                 return key[:-1], parse_json(os.fsencode(text))
             except ValueError as error:
-                self.fail(f"{key}={text}: {error}", param, ctx)
+                self.fail(f"{key}={text}: {error}; for text write {key[:-1]}={text}", param, ctx)
         return key, text
 
 

@@ -1,5 +1,6 @@
 """The group, its global options, and the one place where an error becomes a line and an exit code."""
 
+import os
 import sys
 from typing import Any, NoReturn
 
@@ -20,6 +21,7 @@ from headrace.cli import (
 )
 from headrace.cli.output import clean, complain
 from headrace.cli.session import Session
+from headrace.cli.stopping import INTERRUPTED
 from headrace.errors import (
     APIError,
     BatchError,
@@ -31,13 +33,32 @@ from headrace.errors import (
 )
 from headrace.version import __version__
 
-JOB_NOT_SUCCEEDED, BAD_INPUT, API_FAILED, WAIT_TIMED_OUT, INTERRUPTED = 1, 2, 3, 4, 130
+JOB_NOT_SUCCEEDED, BAD_INPUT, API_FAILED, WAIT_TIMED_OUT = 1, 2, 3, 4
+NOBODY_READS = 141
+"""What a shell says of a program that a closed pipe ended: `headrace list | head -1` is no failed job."""
 
 _BAD_INPUT_STATUSES = {400, 413, 415, 422}
 
 
+class _FileTrouble(click.ClickException):
+    """A file of the user's could not be read or written, perhaps half-way."""
+
+    exit_code = API_FAILED
+
+
 class Root(click.Group):
     """A group that ends with one line on stderr and a code that says whose fault it is."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # What is still buffered would fail once more, at the interpreter's end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(NOBODY_READS) from None
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename is not None else ""
+            raise _FileTrouble(f"{place}{error.strerror or error}") from None
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         try:
@@ -74,7 +95,7 @@ def cli(context: click.Context, url: str | None, api_key: str | None) -> None:
 
     \b
     Exit codes: 0 ok; 1 the job, or some of the batch, did not succeed; 2 bad usage or input;
-    3 the API or the connection failed; 4 the wait timed out.
+    3 the API, the connection or a file failed; 4 the wait timed out; 130 interrupted.
     """
     context.obj = Session(url, api_key)
     context.call_on_close(context.obj.close)

@@ -1,10 +1,15 @@
-"""Ending a command that runs until it is told to stop."""
+"""Being told to stop: by Ctrl-C while something is waited for, or because that is how a command ends."""
 
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import click
+
+from headrace.cli.output import complain
+
+INTERRUPTED = 130
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
@@ -29,3 +34,18 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def told_if_interrupted(what_goes_on: str) -> Iterator[None]:
+    """Ctrl-C within ends the command alone: say what goes on, and how to get back to it or to end it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        complain(f"interrupted; {what_goes_on}")
+        raise click.exceptions.Exit(INTERRUPTED) from None
+
+
+def job_goes_on(job_id: str) -> str:
+    """What is said of a job that nobody waits for any more."""
+    return f"{job_id} goes on (headrace wait {job_id}; or end it: headrace cancel {job_id})"

@@ -1,14 +1,16 @@
 """`headrace submit`."""
 
-from typing import Any, BinaryIO, get_args
+from typing import Any, BinaryIO, cast, get_args
 
 import click
 
+from headrace.arguments import given
 from headrace.cli import output
-from headrace.cli.params import Pair, json_option, metadata_option, read_input
+from headrace.cli.params import Pair, Seconds, json_option, metadata_option, read_input
 from headrace.cli.session import Session, pass_session
+from headrace.cli.stopping import job_goes_on, told_if_interrupted
 from headrace.errors import WaitTimeout
-from headrace.types import JobWebhookEvent, Priority
+from headrace.types import JobWebhookEvent, Policy, Priority, Retry
 
 _UNTIL_IT_ENDS = "inf"
 
@@ -40,10 +42,29 @@ class _Submit(click.Command):
 @click.option(
     "--wait",
     metavar="[N]",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     help="Wait until it ends, at most N seconds, and print the output.",
 )
-@click.option("--priority", type=click.Choice(["high", "normal", "low"]))
+@click.option("--priority", type=click.Choice(["high", "normal", "low"]), help="Default: normal.")
+@click.option(
+    "--queue-ttl",
+    metavar="SECONDS",
+    type=Seconds(min=0, min_open=True),
+    help="Expires if it has not begun by then. Default: a day.",
+)
+@click.option(
+    "--execution-timeout",
+    metavar="SECONDS",
+    type=Seconds(min=0, min_open=True),
+    help="How long a run may take. Default: the model's.",
+)
+@click.option(
+    "--max-attempts",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="How often the model's errors are tried in all. Default: 3.",
+)
+@click.option("--use-case", metavar="TEXT", help="What it is for, in your words.")
 @metadata_option
 @click.option("--webhook", metavar="URL", help="Where to call back when it ends.")
 @click.option(
@@ -64,6 +85,10 @@ def submit(
     pairs: tuple[tuple[str, Any], ...],
     wait: float | None,
     priority: Priority | None,
+    queue_ttl: float | None,
+    execution_timeout: float | None,
+    max_attempts: int | None,
+    use_case: str | None,
     metadata: tuple[tuple[str, str], ...],
     webhook: str | None,
     webhook_events: tuple[JobWebhookEvent, ...],
@@ -83,6 +108,9 @@ def submit(
             model,
             value,
             priority=priority,
+            policy=cast(Policy, given(queue_ttl_s=queue_ttl, execution_timeout_s=execution_timeout)) or None,
+            retry=cast(Retry, given(max_attempts=max_attempts)) or None,
+            use_case=use_case,
             metadata=dict(metadata) or None,
             webhook=webhook,
             webhook_events_filter=webhook_events or None,
@@ -98,7 +126,8 @@ def submit(
         return
     output.note(f"{job.id} {job.status}")
     try:
-        job.wait(wait)
+        with told_if_interrupted(job_goes_on(job.id)):
+            job.wait(wait)
     except WaitTimeout:
         if as_json:
             output.document(job.raw)

@@ -10,6 +10,7 @@ import click
 from headrace.cli import output
 from headrace.cli.params import job_id, json_option
 from headrace.cli.session import Session, pass_session
+from headrace.cli.stopping import job_goes_on, told_if_interrupted
 from headrace.events import Event
 
 
@@ -25,11 +26,12 @@ def tail(session: Session, job_id: str, as_json: bool) -> None:
     """Follow a job until it ends, then print its output."""
     job = session.client.jobs.get(job_id)
     if as_json:
-        for event in job.stream():
-            output.line({"id": event.id, "event": event.type, "data": event.data})
+        with told_if_interrupted(job_goes_on(job.id)):
+            for event in job.stream():
+                output.line({"id": event.id, "event": event.type, "data": event.data})
         job.result()
         return
-    with _bar(job_id) if sys.stderr.isatty() else _lines() as show:
+    with told_if_interrupted(job_goes_on(job.id)), _bar(job_id) if sys.stderr.isatty() else _lines() as show:
         for event in job.stream():
             show(event)
     output.result(job, as_json=False)

@@ -3,7 +3,7 @@
 import click
 
 from headrace.cli import deliveries, output
-from headrace.cli.params import ENDPOINT, Events, events_option, json_option, limit_option
+from headrace.cli.params import ENDPOINT, Events, Seconds, events_option, json_option, limit_option
 from headrace.cli.session import Session, pass_session
 from headrace.cli.tries import sentence
 from headrace.clock import rfc3339
@@ -153,7 +153,7 @@ def secret(session: Session, rotate: bool, grace_period: int | None, as_json: bo
 @click.option(
     "--timeout",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     default=30.0,
     show_default=True,
     help="How long to wait for the outcome.",
