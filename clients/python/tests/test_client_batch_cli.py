@@ -131,6 +131,7 @@ def test_a_dry_run_prints_the_estimate(run, texts, mixed):
     [
         (["-o", "nowhere/out.jsonl"], "there is no folder 'nowhere'"),
         (["-o", "out.jsonl", "--errors", "nowhere/err.jsonl"], "there is no folder 'nowhere'"),
+        (["-o", "/dev/null"], "'/dev/null' is no ordinary file"),
         (["-o", "./in.jsonl"], "-o would overwrite FILE"),
         (["-o", "out.jsonl", "--errors", "out.jsonl"], "--errors would overwrite -o"),
     ],

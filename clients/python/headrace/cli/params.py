@@ -38,7 +38,11 @@ class OutFile(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         path = super().convert(value, param, ctx)
-        folder = Path(os.fsdecode(path)).parent
+        file = Path(os.fsdecode(path))
+        folder = file.parent
+        if file.exists() and not file.is_file():
+            # The whole one takes its place at the end.
+            self.fail(f"{str(file)!r} is no ordinary file; pipe stdout instead", param, ctx)
         if not folder.is_dir():
             self.fail(f"there is no folder {str(folder)!r}", param, ctx)
         if not os.access(folder, os.W_OK):
