@@ -57,7 +57,10 @@ class Stack:
         self.state.create()
         with self.state.locked():
             if self._supervisor.is_running():
-                raise StackError(f"a stack already runs in {self.state.root}; `headracectl down` stops it")
+                more = ", `headracectl models register` adds a model to it" if options.models else ""
+                raise StackError(
+                    f"a stack already runs in {self.state.root}; `headracectl down` stops it{more}"
+                )
             leftovers.end(self.state.root, self.state.postgres)
             planned = plan.make(self.state, options, environ)
             for folder in set(planned.opened) - {self.state.root}:

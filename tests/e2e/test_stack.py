@@ -159,9 +159,10 @@ def test_down_lets_everything_else_finish_before_the_servers(shaken: RunningStac
 
 def test_a_second_up_is_refused_and_changes_nothing(stack: RunningStack) -> None:
     before = stack.processes()
-    done = stack.headracectl("up", "--detach")
+    done = stack.headracectl("up", "--detach", "--model", "mine.py:Mine")
     assert done.returncode == 1
     assert "already runs" in done.stderr
+    assert "headracectl models register" in done.stderr
     assert stack.processes() == before
 
 
