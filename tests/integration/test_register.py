@@ -23,7 +23,8 @@ def register(database_url: str, *arguments: str) -> Result:
 
 def test_a_database_that_is_away_or_empty_is_not_the_models_fault(empty_database_url: str) -> None:
     away = register("postgresql://nobody@127.0.0.1:1/nowhere", ECHO)
-    assert (away.exit_code, away.output) == (1, "Error: the database is not reachable\n")
+    assert away.exit_code == 1
+    assert away.output.startswith("Error: the database is not reachable: ")
     empty = register(empty_database_url, ECHO)
     assert (empty.exit_code, empty.output) == (1, f"Error: {OLD_SCHEMA}\n")
 
