@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import orjson
 import psycopg
+from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.rows import namedtuple_row
 from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, TextClause, create_engine, event
@@ -94,6 +95,9 @@ def make_engine(
 
     @event.listens_for(engine, "handle_error")
     def drop_pool_on_disconnect(context: Any) -> None:
+        if isinstance(context.original_exception, ReadOnlySqlTransaction):
+            # It has become a standby, or was never anything else: the next connection may reach the primary.
+            context.is_disconnect = True
         # After a restart of Postgres every pooled connection is dead: one error tells us of all.
         if context.is_disconnect:
             context.invalidate_pool_on_disconnect = True
@@ -107,7 +111,13 @@ def sqlalchemy_url(url: str) -> str:
     if scheme not in ("postgresql", "postgres"):
         raise ValueError("the database URL must start with postgresql://")
     place, _, query = rest.partition("?")
-    known = urlencode([pair for pair in parse_qsl(query) if pair != _POOLER])
+    options = [pair for pair in parse_qsl(query) if pair != _POOLER]
+    server, slash, database = place.partition("/")
+    login, at, hosts = server.rpartition("@")
+    if "," in hosts:
+        place = login + at + slash + database
+        options += [("host", host) for host in hosts.split(",")]
+    known = urlencode(options)
     return f"postgresql+psycopg://{place}{'?' if known else ''}{known}"
 
 
@@ -137,7 +147,8 @@ def rows(engine: Engine, statement: TextClause, parameters: Mapping[str, Any]) -
         try:
             return cursor.execute(_as_the_driver_has_it(statement), parameters).fetchall()
         except psycopg.Error as error:
-            lost = engine.dialect.is_disconnect(error, connection.connection, cursor)  # type: ignore[arg-type]
+            gone = engine.dialect.is_disconnect(error, connection.connection, cursor)  # type: ignore[arg-type]
+            lost = gone or isinstance(error, ReadOnlySqlTransaction)
             if lost:
                 # As below: one error tells of every pooled connection.
                 connection.invalidate(error)

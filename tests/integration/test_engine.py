@@ -34,6 +34,37 @@ def test_one_error_tells_of_every_lost_connection(database_url: str) -> None:
     engine.dispose()
 
 
+def test_a_server_that_became_a_standby_is_left_for_the_next_connection(database_url: str) -> None:
+    """As after a failover that broke no connection, or a name that leads to the old primary for a while."""
+    engine = make_engine(SecretStr(database_url))
+    name, make = engine.url.database, text("CREATE TABLE made (n int)")
+    with psycopg.connect(database_url, autocommit=True) as operator:
+        operator.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+
+    def by_sqlalchemy() -> None:
+        with transaction(engine) as connection:
+            connection.execute(make)
+
+    for way in (by_sqlalchemy, lambda: rows(engine, make, {})):
+        with pytest.raises(Unavailable) as refused:
+            way()
+        assert sqlstate(refused.value) == "25006"
+    with psycopg.connect(database_url, autocommit=True) as operator:
+        operator.execute("SET default_transaction_read_only = off")
+        operator.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    by_sqlalchemy()
+    engine.dispose()
+
+
+def test_of_several_servers_the_one_that_may_write_is_taken(database_url: str) -> None:
+    before, _, after = database_url.rpartition("@")
+    server, _, name = after.partition("/")
+    url = f"{before}@127.0.0.1:1,{server}/{name}?target_session_attrs=read-write"
+    engine = make_engine(SecretStr(url))
+    assert rows(engine, ONE, {"n": 1})[0].n == 1
+    engine.dispose()
+
+
 def test_what_was_sent_is_in_no_error(database_url: str) -> None:
     engine = make_engine(SecretStr(database_url))
     with pytest.raises(DBAPIError) as failed:
