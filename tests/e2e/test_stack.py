@@ -17,6 +17,7 @@ import requests
 
 from app.embedded.state import StateDir
 from tests.support import stacks
+from tests.support.models import EXAMPLES
 from tests.support.stacks import HEADRACECTL, RunningStack
 from tests.support.waiting import wait_until
 
@@ -159,7 +160,7 @@ def test_down_lets_everything_else_finish_before_the_servers(shaken: RunningStac
 
 def test_a_second_up_is_refused_and_changes_nothing(stack: RunningStack) -> None:
     before = stack.processes()
-    done = stack.headracectl("up", "--detach", "--model", "mine.py:Mine")
+    done = stack.headracectl("up", "--detach", "--model", f"{EXAMPLES / 'echo.py'}:Echo")
     assert done.returncode == 1
     assert "already runs" in done.stderr
     assert "headracectl models register" in done.stderr
