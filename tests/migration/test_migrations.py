@@ -80,6 +80,33 @@ def test_twice_is_once(empty_database_url: str) -> None:
     assert differences(empty_database_url) == []
 
 
+def test_an_index_whose_making_was_interrupted_is_made_whole(empty_database_url: str) -> None:
+    """One partition's part is left over unattached, and all the others' are missing."""
+    upgrade(empty_database_url)
+    downgrade(empty_database_url, "0014")
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        on = "(tenant_id, job_id) WHERE status <> 'succeeded'"
+        connection.execute(f"CREATE INDEX job_results_unsuccessful_idx ON ONLY job_results {on}")
+        first = connection.execute(
+            "SELECT min(inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'job_results'::regclass"
+        ).fetchone()
+        assert first is not None
+        connection.execute(f"CREATE INDEX {first[0]}_tenant_id_job_id_idx ON {first[0]} {on}")
+        upgrade(empty_database_url)
+        parts = connection.execute(
+            "SELECT count(*), count(i.inhrelid), bool_and(x.indisvalid),"
+            " (SELECT count(*) FROM pg_inherits WHERE inhparent = 'job_results'::regclass)"
+            " FROM pg_index x LEFT JOIN pg_inherits i ON i.inhrelid = x.indexrelid"
+            " WHERE indexrelid = 'job_results_unsuccessful_idx'::regclass"
+            " OR inhparent = 'job_results_unsuccessful_idx'::regclass"
+        ).fetchone()
+    assert parts is not None
+    made, attached, valid, partitions = parts
+    assert (made, attached, valid) == (partitions + 1, partitions, True)
+    assert partitions > 1
+    assert differences(empty_database_url) == []
+
+
 def test_migrators_queue_up(empty_database_url: str) -> None:
     with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as pool:
         list(pool.map(upgrade, [empty_database_url] * 4))
