@@ -19,10 +19,9 @@ from app.db.engine import Engine
 from app.domain.lanes import Device, Lane
 from app.domain.pressure import Load
 from app.errors import Overloaded, Unavailable
+from app.intake.counts import rest_s
 
 MEASURE_EVERY_S = 0.25
-_AT_MOST = 1 / 20
-"""The share of time that Postgres may count for us."""
 _OLD_S = 5.0
 """A count that is older says nothing about now: the next request waits for a new one."""
 _WINDOW_S = 15.0
@@ -95,21 +94,19 @@ class Pressure:
             self._measure()
 
     def _measure(self) -> None:
-        began, pause_s = self._clock(), MEASURE_EVERY_S
+        began, took_s = self._clock(), 0.0
         with self._lock:
             counted = Counter(self._since)
         try:
             work = sql.work(self._engine)
-            # Not as long as we waited for it: a busy process waits long for what took a moment. It would go
-            # by old counts for seconds, and children would run out of work.
-            pause_s = max(pause_s, work.took_s / _AT_MOST)
+            took_s = work.took_s
             with self._lock:
                 while self._seen and began - self._seen[0][0] > _WINDOW_S:
                     self._seen.popleft()
                 self._seen.append((began, work))
                 self._since -= counted
         finally:
-            self._due_at = self._clock() + pause_s
+            self._due_at = self._clock() + rest_s(took_s, MEASURE_EVERY_S)
             self._measuring = False
 
     def _forecasts(self, lane: Lane, device: Device | None) -> Iterator[float]:

@@ -16,12 +16,13 @@ from app.db.engine import Engine
 from app.domain.limits import effective
 from app.errors import TooMany
 from app.intake.authenticate import Principal
+from app.intake.counts import rest_s
 from app.settings import Limits
 
 _OLD_S = 10.0
 _RETRY_AFTER_S = 1.0
-_AT_MOST = 1 / 20
-"""The share of time that counting may take."""
+COUNT_EVERY_S = 0.02
+"""At most so often, short of a refusal by a guess."""
 
 
 @dataclass
@@ -30,7 +31,6 @@ class _Count:
 
     held: sql.Held = field(default_factory=lambda: sql.Held(0, 0))
     at: float = float("-inf")
-    took_s: float = 0.0
     since: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -79,12 +79,11 @@ class Quotas:
             in_flight - count.held.queued - count.held.running if in_flight else math.inf,
         )
         due = now - count.at > _OLD_S
-        rested = now - count.at >= count.took_s / _AT_MOST
+        rested = now - count.at >= rest_s(count.held.took_s, COUNT_EVERY_S)
         near = (count.since + jobs) * 4 > room
         # What was accepted since may have ended: nobody is refused for a guess.
         guessed = count.since > 0 and bool(over())
         if due or guessed or (rested and (near or over())):
             count.held = sql.held(self._engine, tenant_id, max(queued, in_flight) + 1)
             count.at, count.since = self._clock(), 0
-            count.took_s = count.at - now
         return over()

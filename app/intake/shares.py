@@ -19,15 +19,15 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from app.db.accept import Accepted
+from app.db.quotas import Waiting
 from app.domain.lanes import Lane
 from app.domain.stages import QueuedJob, Turn
 from app.errors import Unavailable
+from app.intake.counts import rest_s
 
 STEP_US = 100
 """Between two jobs of a tenant of weight 1. So a queue may do 10,000 jobs a second."""
 COUNT_EVERY_S = 0.02
-_AT_MOST = 1 / 20
-"""The share of time that counting may take, where there is much to count."""
 
 
 @dataclass
@@ -55,11 +55,11 @@ class Shares:
 
     def __init__(
         self,
-        count: Callable[[int], Mapping[int, int]],
+        count: Callable[[int], Waiting],
         clock: Callable[[], float],
         beside: Callable[[Callable[[], None]], None] = _beside,
     ) -> None:
-        """`count` tells how many interactive jobs of a version wait, by tenant; `beside` calls it."""
+        """`count` tells how many interactive jobs of a version wait; `beside` calls it."""
         self._count = count
         self._clock = clock
         self._beside = beside
@@ -103,16 +103,15 @@ class Shares:
         return Turn(STEP_US * ahead // job.weight, queue.last.get(tenant, 0), queue.head)
 
     def _recount(self, version_id: int) -> None:
-        began, waiting = self._clock(), None
+        found = None
         try:
-            waiting = self._count(version_id)
+            found = self._count(version_id)
         except Unavailable:
             pass  # what was known before is still about right
         finally:
             with self._lock:
                 queue = self._queues[version_id]
-                if waiting is not None and queue.counted is not None:
-                    queue.waiting, queue.since = waiting, queue.counted
+                if found is not None and queue.counted is not None:
+                    queue.waiting, queue.since = found.jobs, queue.counted
                 queue.counted = None
-                now = self._clock()
-                queue.due_at = now + max(COUNT_EVERY_S, (now - began) / _AT_MOST)
+                queue.due_at = self._clock() + rest_s(found.took_s if found else 0.0, COUNT_EVERY_S)

@@ -9,7 +9,7 @@ import pytest
 
 from app.db import accept, tenants
 from app.db.accept import Accepted
-from app.db.quotas import waiting_of_tenants
+from app.db.quotas import Waiting, held, waiting_of_tenants
 from app.domain.lanes import Priority
 from app.domain.stages import QueuedJob
 from app.intake.shares import Shares
@@ -57,10 +57,11 @@ def api(queue: Queue, clock: Clock) -> Api:
 
 
 def an_api(queue: Queue, clock: Clock) -> Api:
-    return Api(
-        queue,
-        Shares(lambda version_id: waiting_of_tenants(queue.engine, version_id), clock, lambda call: call()),
-    )
+    def count(version_id: int) -> Waiting:
+        # By a clock that stands while Postgres counts.
+        return replace(waiting_of_tenants(queue.engine, version_id), took_s=0.0)
+
+    return Api(queue, Shares(count, clock, lambda call: call()))
 
 
 @pytest.fixture
@@ -154,9 +155,9 @@ def test_a_tenants_own_jobs_keep_their_order_and_priority_comes_first(
 def test_a_lone_job_on_an_idle_server_is_counted_by_nobody(queue: Queue, clock: Clock) -> None:
     asked: list[int] = []
 
-    def count(version_id: int) -> dict[int, int]:
+    def count(version_id: int) -> Waiting:
         asked.append(version_id)
-        return {}
+        return Waiting({})
 
     api = Api(queue, Shares(count, clock, lambda call: call()))
     for _ in range(100):
@@ -167,8 +168,46 @@ def test_a_lone_job_on_an_idle_server_is_counted_by_nobody(queue: Queue, clock: 
 
 
 def test_turns_of_another_lane_are_first(queue: Queue, clock: Clock) -> None:
-    shares = Shares(lambda _: {}, clock)
+    shares = Shares(lambda _: Waiting({}), clock)
     job = a_job(queue)
     assert shares.turns([job, job])[1].behind > 0
     batch = replace(job, lane=type(job.lane).BATCH)
     assert shares.turns([batch, batch])[1].behind == 0
+
+
+@pytest.mark.parametrize(
+    ("took_s", "waited_s", "rests_s"),
+    [(0.0, 5.0, 0.02), (0.5, 0.5, 10.0)],
+    ids=["a moment, in a busy process", "long, in Postgres"],
+)
+def test_a_count_holds_by_the_time_that_postgres_took(
+    queue: Queue, clock: Clock, took_s: float, waited_s: float, rests_s: float
+) -> None:
+    asked: list[float] = []
+
+    def count(_: int) -> Waiting:
+        asked.append(clock.now)
+        clock.now += waited_s
+        return Waiting({}, took_s)
+
+    api = Api(queue, Shares(count, clock, lambda call: call()))
+    api.accept([a_job(queue), a_job(queue)])
+    api.accept([a_job(queue)])
+    assert len(asked) == 1
+    counted_at = clock.now
+    clock.now = counted_at + rests_s * 0.9
+    api.accept([a_job(queue)])
+    assert len(asked) == 1
+    clock.now = counted_at + rests_s * 1.1
+    api.accept([a_job(queue)])
+    assert len(asked) == 2
+
+
+def test_postgres_says_how_long_it_counted(queue: Queue) -> None:
+    assert waiting_of_tenants(queue.engine, 1) == Waiting({})
+    job = a_job(queue)
+    an_api(queue, Clock()).accept([job])
+    found = waiting_of_tenants(queue.engine, job.version_id)
+    assert found.jobs == {job.tenant_id: 1}
+    assert 0 < found.took_s < 5
+    assert 0 < held(queue.engine, job.tenant_id, 10).took_s < 5
