@@ -41,15 +41,9 @@ def main() -> int:
         step = options.stacks
         shares = [range(options.first + one, options.seeds + 1, step) for one in range(step)]
         with ProcessPoolExecutor(options.stacks) as pool:
-            list(
-                pool.map(
-                    _share,
-                    shares,
-                    repeat([one.name for one in scenarios]),
-                    repeat(runs),
-                    repeat(Path(folder)),
-                )
-            )
+            for paired in (False, True):
+                names = [one.name for one in scenarios if one.paired is paired]
+                list(pool.map(_share, shares, repeat(names), repeat(runs), repeat(Path(folder))))
         return write(runs)
 
 
@@ -76,14 +70,16 @@ def _broken(scenario: dict[str, Any]) -> bool:
 
 
 def _share(seeds: Sequence[int], names: Sequence[str], runs: Path, folder: Path) -> None:
-    """One stack's seeds. A stack on which something went wrong is left, and another one goes on."""
+    """One stack's seeds of scenarios of one kind. A stack on which something went wrong is left, and another
+    one goes on.
+    """
     with contextlib.ExitStack() as held:
         field: Field | None = None
         for seed in seeds:
             for scenario in [one for one in SCENARIOS if one.name in names]:
                 if field is None:
                     state_dir = Path(tempfile.mkdtemp(dir=folder)) / "state"
-                    field = held.enter_context(open_field(state_dir, long=True))
+                    field = held.enter_context(open_field(state_dir, long=True, paired=scenario.paired))
                 done = _one(field, scenario, seed)
                 with runs.open("a") as file:
                     file.write(json.dumps(asdict(done)) + "\n")

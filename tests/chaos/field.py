@@ -26,6 +26,7 @@ from tests.chaos.proxy import Proxy, proxy
 from tests.support import stacks
 from tests.support.killer import pids
 from tests.support.ledger import Ledger
+from tests.support.pair import Pair, pair
 from tests.support.receiver import Receiver, receiver
 from tests.support.stacks import RunningStack
 from tests.support.waiting import wait_until
@@ -49,6 +50,8 @@ class Field:
     long: bool
     environ: Mapping[str, str]
     undo: contextlib.ExitStack
+    pair: Pair | None = None
+    """The servers that the stack has instead of a Postgres of its own."""
     guests: dict[str, "Guest"] = field(default_factory=dict)
 
     @property
@@ -62,7 +65,8 @@ class Field:
 
     def wait_ready(self) -> None:
         """Wait until every process of the stack runs and the API can serve."""
-        names = {"postgres", "valkey", "api", "scheduler", "sender", "clerk", "worker-one", "worker-two"}
+        names = {"valkey", "api", "scheduler", "sender", "clerk", "worker-one", "worker-two"}
+        names |= set() if self.pair else {"postgres"}
         wait_until(lambda: names <= self.pids().keys() and self.stack.is_ready(), 60, "the stack to be whole")
 
     def kill(self, *names: str, how: signal.Signals = signal.SIGKILL) -> list[int]:
@@ -242,12 +246,15 @@ def skewed(by: str | None) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def open_field(state_dir: Path, *, long: bool = False) -> Iterator[Field]:
-    """A field on a stack of its own."""
-    environ = {} if long else QUICK
+def open_field(state_dir: Path, *, long: bool = False, paired: bool = False) -> Iterator[Field]:
+    """A field on a stack of its own; `paired`: with two servers of Postgres, of which one may be lost."""
+    environ = {} if long else dict(QUICK)
     with contextlib.ExitStack() as undo:
+        servers = undo.enter_context(pair(state_dir.with_name("servers"))) if paired else None
+        if servers:
+            environ |= servers.environ()
         stack = undo.enter_context(stacks.stack(state_dir, environ=environ, workers=WORKERS, models=[MODELS]))
         hooks = undo.enter_context(receiver())
         with Client(stack.url, stack.api_key) as client:
             secret = client.webhooks.default_secret().secret
-        yield Field(stack, hooks, secret, long, environ, undo)
+        yield Field(stack, hooks, secret, long, environ, undo, servers)

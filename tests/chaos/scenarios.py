@@ -38,6 +38,8 @@ class Scenario:
     play: Callable[[Fault], None]
     short: bool = True
     """Whether `make test` plays it, too: not if another one that it plays is nearly the same."""
+    paired: bool = False
+    """Whether it needs a field with two servers of Postgres."""
 
 
 SCENARIOS: list[Scenario] = []
@@ -48,12 +50,17 @@ _NO_LOSS = "No job is lost or doubled, and every end is told of"
 
 
 def scenario(
-    fault: str, *, bound_s: float = _AFTER_KILL_S, promise: str = _NO_LOSS, short: bool = True
+    fault: str,
+    *,
+    bound_s: float = _AFTER_KILL_S,
+    promise: str = _NO_LOSS,
+    short: bool = True,
+    paired: bool = False,
 ) -> Callable[..., None]:
     """Put a function among the scenarios, under its own name."""
 
     def add(play: Callable[[Fault], None]) -> None:
-        SCENARIOS.append(Scenario(play.__name__, fault, promise, bound_s, play, short))
+        SCENARIOS.append(Scenario(play.__name__, fault, promise, bound_s, play, short, paired))
 
     return add
 
@@ -345,6 +352,18 @@ def postgres_crash(fault: Fault) -> None:
         fault.field.kill("postgres", how=signal.SIGQUIT)
         wait_until(lambda: fault.field.sql("SELECT 1"), 60, "Postgres to come back")
         fault.over()
+
+
+@scenario(
+    "Postgres killed -9 for good; its synchronous standby is promoted", bound_s=_AFTER_POSTGRES_S, paired=True
+)
+def postgres_failed_over(fault: Fault) -> None:
+    assert fault.field.pair
+    with fault.load():
+        fault.at(10, 40)
+        fault.field.pair.fail_over()
+        fault.over()
+    fault.field.pair.follow()
 
 
 @scenario("Every connection to Postgres ended, once a second", bound_s=_AFTER_POSTGRES_S)

@@ -20,7 +20,7 @@ from app.embedded.postgres import API_USER, TUNING, Postgres
 from app.embedded.program import Program
 from tests.support.waiting import wait_until
 
-_PASSWORD = "for-tests-only"
+PASSWORD = "for-tests-only"
 
 # Tests may lose their database with the machine; nobody else's Postgres runs like this.
 # One iteration instead of 4,096: checking the password was most of what a connection takes, on both sides.
@@ -50,10 +50,11 @@ class PostgresServer:
         """The superuser's URL of `database`."""
         return self.server.url(self.port, database)
 
-    def execute(self, statement: str) -> None:
-        """Run an administrator's statement."""
+    def execute(self, statement: str) -> list[tuple[object, ...]]:
+        """Run an administrator's statement. Returns its rows, if it has any."""
         with psycopg.connect(self.admin_url, autocommit=True) as connection:
-            connection.execute(statement)
+            cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
 
     @contextlib.contextmanager
     def database(self, template: str = "template1") -> Iterator[str]:
@@ -69,16 +70,16 @@ class PostgresServer:
 def api_url(database_url: str) -> str:
     """The same database by the API's role."""
     _, _, place = database_url.rpartition("@")
-    return f"postgresql://{API_USER}:{_PASSWORD}@{place}"
+    return f"postgresql://{API_USER}:{PASSWORD}@{place}"
 
 
 @contextlib.contextmanager
 def postgres(folder: Path) -> Iterator[PostgresServer]:
     """A running Postgres with its data under `folder`."""
-    server = Postgres(folder / "postgres", _PASSWORD)
+    server = Postgres(folder / "postgres", PASSWORD)
     server.prepare(_FAST)
     port = Ports().take()
-    with _running(server.program(port), folder / "postgres.log"):
+    with running(server.program(port), folder / "postgres.log"):
         running = PostgresServer(server, port)
         wait_until(lambda: reach.postgres(running.admin_url) is None, 30, "Postgres")
         yield running
@@ -88,14 +89,15 @@ def postgres(folder: Path) -> Iterator[PostgresServer]:
 def redis(folder: Path) -> Iterator[str]:
     """The URL of a running Valkey."""
     port = Ports().take()
-    with _running(valkey.program(folder, port, _PASSWORD), folder / "valkey.log"):
-        url = valkey.url(port, _PASSWORD)
+    with running(valkey.program(folder, port, PASSWORD), folder / "valkey.log"):
+        url = valkey.url(port, PASSWORD)
         wait_until(lambda: reach.valkey(url) is None, 30, "Valkey")
         yield url
 
 
 @contextlib.contextmanager
-def _running(program: Program, log: Path) -> Iterator[None]:
+def running(program: Program, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """The program's process, stopped at the end."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             program.argv,
@@ -107,7 +109,7 @@ def _running(program: Program, log: Path) -> Iterator[None]:
             start_new_session=True,
         )
     try:
-        yield
+        yield process
     finally:
         process.send_signal(program.stop_signal)
         try:
