@@ -12,7 +12,7 @@ from app.embedded import account, reach
 from app.embedded.child import wrap
 from app.embedded.ports import LOOPBACK, Ports
 from app.embedded.postgres import API_USER, DATABASE, USER, Postgres, binaries
-from tests.support.servers import PASSWORD, PostgresServer, running
+from tests.support.servers import PASSWORD, PostgresServer, run
 from tests.support.waiting import wait_until
 
 

@@ -79,7 +79,7 @@ def postgres(folder: Path) -> Iterator[PostgresServer]:
     server = Postgres(folder / "postgres", PASSWORD)
     server.prepare(_FAST)
     port = Ports().take()
-    with running(server.program(port), folder / "postgres.log"):
+    with run(server.program(port), folder / "postgres.log"):
         running = PostgresServer(server, port)
         wait_until(lambda: reach.postgres(running.admin_url) is None, 30, "Postgres")
         yield running
@@ -89,14 +89,14 @@ def postgres(folder: Path) -> Iterator[PostgresServer]:
 def redis(folder: Path) -> Iterator[str]:
     """The URL of a running Valkey."""
     port = Ports().take()
-    with running(valkey.program(folder, port, PASSWORD), folder / "valkey.log"):
+    with run(valkey.program(folder, port, PASSWORD), folder / "valkey.log"):
         url = valkey.url(port, PASSWORD)
         wait_until(lambda: reach.valkey(url) is None, 30, "Valkey")
         yield url
 
 
 @contextlib.contextmanager
-def running(program: Program, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def run(program: Program, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """The program's process, stopped at the end."""
     with log.open("wb") as output:
         process = subprocess.Popen(
