@@ -69,9 +69,8 @@ class Pair:
 
     def _start(self, server: PostgresServer) -> None:
         log = self._folder / f"{server.server.data.name}.log"
-        self._pids[server.port] = self._held.enter_context(
-            running(server.server.program(server.port), log)
-        ).pid
+        process = self._held.enter_context(run(server.server.program(server.port), log))
+        self._pids[server.port] = process.pid
         wait_until(lambda: reach.postgres(server.admin_url) is None, 30, "Postgres")
 
     def _is_followed(self) -> bool:
