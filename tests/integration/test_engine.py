@@ -1,7 +1,11 @@
 """The hot path's way to Postgres: errors and lost connections as everywhere else."""
 
+import json
+import subprocess
+import sys
 import traceback
 from contextlib import ExitStack
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -11,7 +15,10 @@ from sqlalchemy.exc import DBAPIError
 
 from app.db.engine import connect, copy_in, make_engine, rows, sqlstate, transaction
 from app.errors import Unavailable
+from app.settings import Worker
 
+ROOT = Path(__file__).resolve().parents[2]
+LEASE_S = Worker().lease_ttl_s
 ONE = text("SELECT :n AS n, CAST('[1]' AS json) AS list")
 
 
@@ -111,3 +118,24 @@ def test_what_postgres_quotes_is_in_no_error(database_url: str) -> None:
     with pytest.raises(DBAPIError, match='relation "nowhere" does not exist'):
         rows(engine, text("SELECT FROM nowhere"), {})
     engine.dispose()
+
+
+def _has_networks_of_its_own() -> bool:
+    try:
+        done = subprocess.run(
+            ["unshare", "--net", "--", "sh", "-c", "ip link set lo up && tc qdisc add dev lo root blackhole"],
+            capture_output=True,
+            check=False,
+        )
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+@pytest.mark.skipif(not _has_networks_of_its_own(), reason="needs root, and Linux's unshare and tc")
+def test_a_server_that_is_lost_with_its_machine_is_noticed_well_within_a_lease(tmp_path: Path) -> None:
+    command = ["unshare", "--net", "--", sys.executable, "-m", "tests.support.lost_server", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    noticed = json.loads(done.stdout)
+    assert noticed.keys() == {"waits", "asks", "connects"}
+    assert max(noticed.values()) < LEASE_S / 2, noticed
