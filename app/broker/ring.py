@@ -18,7 +18,13 @@ from app.domain.model import ModelVersion
 from app.domain.stages import Doorbell
 
 FLAG_TTL_MS = 2000
-"""A flag outlives its message by at most this long, if Redis lost the message."""
+"""A flag outlives its message by at most this long, if Redis lost the message and the queue was empty."""
+
+FLAG_TTL_PER_MESSAGE_MS = 100
+"""And by so much more for each message that was before its own. A flag that ends while its message waits
+lets in another one: with many versions busy, the queue would fill with repeated bells, and a version that
+is rung for once would wait behind them all.
+"""
 
 MESSAGE_TTL_S = 2 * 3600
 """A bell nobody heard for this long says nothing new: the sweep rings again. Celery goes by the clock of the
@@ -33,7 +39,8 @@ NUDGE_TTL_MS = 5000
 # One round trip, and a flag never stands without its message.
 # A child that lingers for this version is nudged, which spares the message. Else the message goes out, and
 # a child that lingers for another version leaves, so that its slot can hear it.
-# KEYS: flag, unanswered bells, queue, lingerers. ARGV: flag's life, message, the bell's key, nudge's life.
+# KEYS: flag, unanswered bells, queue, lingerers. ARGV: flag's life, message, the bell's key, nudge's life, what
+# each message in the queue adds to the flag's life.
 _RING = """
 local function nudge(member, word)
   redis.call('SREM', KEYS[4], member)
@@ -49,7 +56,8 @@ for _, member in ipairs(lingerers) do
 end
 redis.call('SADD', KEYS[2], ARGV[3])
 redis.call('PEXPIRE', KEYS[2], ARGV[1])
-if redis.call('SET', KEYS[1], 1, 'NX', 'PX', ARGV[1]) then
+local life = ARGV[1] + ARGV[5] * redis.call('LLEN', KEYS[3])
+if redis.call('SET', KEYS[1], 1, 'NX', 'PX', life) then
   redis.call('LPUSH', KEYS[3], ARGV[2])
   if #lingerers > 0 then nudge(lingerers[1], 'leave') end
 end
@@ -115,7 +123,7 @@ class Ringer:
         """Publish one message, unless one is already waiting. False if Redis can't be reached."""
         message = self._messages.encode(bell, MESSAGE_TTL_S)
         keys = [_flag(bell), _rung(bell.queue), bell.queue, _lingerers(bell.queue)]
-        values: list[str | int] = [FLAG_TTL_MS, message, bell.key, NUDGE_TTL_MS]
+        values: list[str | int] = [FLAG_TTL_MS, message, bell.key, NUDGE_TTL_MS, FLAG_TTL_PER_MESSAGE_MS]
         return self._redis.attempt(lambda _: self._push(keys, values)) is not None
 
     def linger(self, version_id: int, queue: str, child: UUID, seconds: float) -> bool:

@@ -1,11 +1,11 @@
 """The SQL of quotas: how many jobs a tenant has."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Engine, text
 
-from app.db.engine import connect
+from app.db.engine import connect, transaction
 from app.domain.lanes import Lane
 
 # Places have no index by tenant, which would cost every move of every job. A scan reads a million rows in a
@@ -23,12 +23,32 @@ _HELD = text(
     """
 )
 
+_EVERYBODY = text(
+    """
+    SELECT tenant_id, sum(queued)::bigint AS queued, sum(running)::bigint AS running,
+           extract(epoch FROM clock_timestamp() - statement_timestamp()) AS took_s
+      FROM (SELECT tenant_id, count(*) AS queued, 0 AS running FROM job_ready GROUP BY 1
+             UNION ALL SELECT tenant_id, count(*), 0 FROM job_deferred GROUP BY 1
+             UNION ALL SELECT tenant_id, 0, count(*) FROM job_leases GROUP BY 1) places
+     GROUP BY tenant_id
+    """
+)
+# The engine of the hot path allows no scan. This reads whole tables: by an index, row after row, it would
+# take several times as long.
+_SCAN = text("SET LOCAL enable_seqscan = on")
+_TO_COME = text(
+    """
+    SELECT coalesce(sum(greatest(b.total - b.ingested, 0)), 0) AS jobs
+      FROM batches b JOIN batch_work w ON w.batch_id = b.id
+     WHERE b.tenant_id = :tenant_id AND b.status = 'in_progress'
+    """
+)
 _WAITING = text(
     f"""
-    SELECT tenant_id, count(*) AS jobs,
+    SELECT version_id, tenant_id, count(*) AS jobs,
            extract(epoch FROM clock_timestamp() - statement_timestamp()) AS took_s
       FROM job_ready
-     WHERE version_id = :version_id AND lane = {int(Lane.INTERACTIVE)} GROUP BY tenant_id
+     WHERE version_id = ANY (:version_ids) AND lane = {int(Lane.INTERACTIVE)} GROUP BY 1, 2
     """
 )
 
@@ -44,10 +64,19 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """Jobs of one version that wait, by tenant; who has none is absent."""
+class Everybody:
+    """Jobs by tenant; who has none is absent. Without those that a batch is still to make."""
 
-    jobs: Mapping[int, int]
+    jobs: Mapping[int, Held]
+    took_s: float = 0.0
+    """For how long Postgres counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Jobs that wait, by version and tenant; who has none is absent."""
+
+    jobs: Mapping[int, Mapping[int, int]]
     took_s: float = 0.0
     """For how long Postgres counted."""
 
@@ -59,9 +88,27 @@ def held(engine: Engine, tenant_id: int, most: int) -> Held:
     return Held(int(row.queued), int(row.running), float(row.took_s))
 
 
-def waiting_of_tenants(engine: Engine, version_id: int) -> Waiting:
-    """How many interactive jobs of this version wait."""
-    with connect(engine) as connection:
-        rows = connection.execute(_WAITING, {"version_id": version_id}).all()
+def held_by_all(engine: Engine) -> Everybody:
+    """How many jobs every tenant has."""
+    with transaction(engine) as connection:
+        connection.execute(_SCAN)
+        rows = connection.execute(_EVERYBODY).all()
     took_s = max((float(row.took_s) for row in rows), default=0.0)
-    return Waiting({row.tenant_id: row.jobs for row in rows}, took_s)
+    return Everybody({row.tenant_id: Held(row.queued, row.running) for row in rows}, took_s)
+
+
+def to_come(engine: Engine, tenant_id: int) -> int:
+    """How many jobs the tenant's batches are still to make."""
+    with connect(engine) as connection:
+        return int(connection.execute(_TO_COME, {"tenant_id": tenant_id}).scalar_one())
+
+
+def waiting_of_tenants(engine: Engine, version_ids: Collection[int]) -> Waiting:
+    """How many interactive jobs of these versions wait."""
+    with connect(engine) as connection:
+        rows = connection.execute(_WAITING, {"version_ids": list(version_ids)}).all()
+    took_s = max((float(row.took_s) for row in rows), default=0.0)
+    jobs: dict[int, dict[int, int]] = {}
+    for row in rows:
+        jobs.setdefault(row.version_id, {})[row.tenant_id] = row.jobs
+    return Waiting(jobs, took_s)

@@ -1,16 +1,18 @@
 """Periodic work: promote, expire, sweep, prune, and one scheduler at a time."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import redis
 from pydantic import SecretStr
 
-from app.broker.ring import Ringer, doorbell_for
-from app.db import conservation, partitions, upkeep
+from app.broker.ring import FLAG_TTL_MS, FLAG_TTL_PER_MESSAGE_MS, Ringer, doorbell_for
+from app.db import conservation, models, partitions, upkeep
 from app.db.engine import transaction
 from app.domain.ids import boundary
 from app.domain.lanes import Lane
+from app.domain.model import ModelVersion
 from tests.support.jobs import Queue, failed, succeeded
 from workers.maintenance.expire import Expire
 from workers.maintenance.promote import Promote
@@ -76,6 +78,42 @@ def test_bells_do_not_pile_up_when_nobody_listens(queue: Queue, redis_url: str) 
         ringer.clear(doorbell_for(queue.echo, Lane.INTERACTIVE))
         Sweep(queue.engine, ringer, slice_s=5.0).run_once()
     assert ringer.waiting("cpu.interactive") == MANY
+
+
+def test_bells_of_many_busy_versions_do_not_keep_out_that_of_a_rare_one(queue: Queue, redis_url: str) -> None:
+    """Its job is tried again: the sweep alone rings for it."""
+    ringer = Ringer(SecretStr(redis_url))
+    versions = [a_version(queue, f"busy-{number}") for number in range(MANY)]
+    for version in versions:
+        queue.submit(version=version)
+        ringer.ring(doorbell_for(version, Lane.INTERACTIVE))
+    assert ringer.waiting("cpu.interactive") == MANY
+    queue.submit()
+    Sweep(queue.engine, ringer, slice_s=5.0).run_once()
+    with redis.Redis.from_url(redis_url) as client:
+        rung = [b"echo" in message for message in client.lrange("cpu.interactive", 0, -1)]
+    assert sum(rung) == 1
+    assert len(rung) == MANY + 1
+
+
+def test_a_flag_lives_as_long_as_its_message_may_wait(queue: Queue, redis_url: str) -> None:
+    """Else each version that is busy would have another message in the queue every two seconds."""
+    ringer, bell = Ringer(SecretStr(redis_url)), doorbell_for(queue.echo, Lane.INTERACTIVE)
+    with redis.Redis.from_url(redis_url) as client:
+        ringer.ring(bell)
+        flag = f"bell:{bell.queue}:{bell.key}"
+        assert 0 < client.pttl(flag) <= FLAG_TTL_MS
+        ringer.clear(bell)
+        client.lpush(bell.queue, *["another version's"] * 200)
+        ringer.ring(bell)
+        assert client.pttl(flag) > FLAG_TTL_MS + 190 * FLAG_TTL_PER_MESSAGE_MS
+
+
+def a_version(queue: Queue, name: str) -> ModelVersion:
+    models.register(queue.engine, replace(queue.echo.spec, name=name), actor="test")
+    version = models.find(queue.engine, name, None)
+    assert version is not None
+    return version
 
 
 def test_a_bell_carries_no_tenant_data(queue: Queue, redis_url: str) -> None:
