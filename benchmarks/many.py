@@ -1,5 +1,5 @@
-"""Many of everything: each step of the queue and its upkeep, with many tenants, versions, children, batches and
-endpoints, against as many jobs, results and deliveries of one tenant and version with two children.
+"""Many of everything: each step of the queue and its upkeep, with many tenants, versions, children, batches
+and endpoints, against as many jobs, results and deliveries of one tenant and version with two children.
 """
 
 import gc
@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
-from uuid import UUID
 
 import psutil
 import redis
@@ -70,7 +69,7 @@ LARGE = Size(5000, 1000, 200, 5000, 4, 200_000, 3_000_000, 10, 100_000, 500, 200
 
 @dataclass
 class Filled:
-    """A database of one size, by the two kinds of engine that our processes have, and its own random numbers."""
+    """A database of one size, by the two kinds of engine that our processes have."""
 
     url: str
     size: Size

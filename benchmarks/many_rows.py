@@ -34,9 +34,8 @@ class Size:
         return replace(self, tenants=1, versions=1, busy=1, children=2, endpoints=1, batches=1)
 
 
-# Versions are for a device that no worker of the measured stack has. Who owns a job, and what it is for, are
-# spread so that no two of the numbers go together. `{who}`: any tenant's id of a row number `n`; `{what}`: any
-# version's, of all or of the busy ones.
+# Versions are for a device that no worker of the measured stack has. `{who}` is any tenant's id, of the row
+# number `n`: not always the same one for a version.
 _TENANTS = """
 INSERT INTO tenants (name) SELECT 'tenant-' || n FROM generate_series(1, :tenants) n;
 INSERT INTO api_keys (id, tenant_id, secret_hash, scopes)
@@ -52,8 +51,8 @@ INSERT INTO models (name, current_version_id) SELECT model, id FROM model_versio
 INSERT INTO version_speeds (version_id, pool, jobs, units, seconds)
 SELECT id, 'default', 100, 100, 10 FROM model_versions;
 INSERT INTO workers (id, name, host, pid, pool, purchase, device, queues, state, models, machine)
-SELECT gen_random_uuid(), 'worker-' || n / 5 || '/' || n % 5, 'host-' || n / 5, n, 'default', 'on_demand', 'cpu',
-       ARRAY['remote.interactive', 'remote.batch'], 'ready',
+SELECT gen_random_uuid(), 'worker-' || n / 5 || '/' || n % 5, 'host-' || n / 5, n, 'default', 'on_demand',
+       'cpu', ARRAY['remote.interactive', 'remote.batch'], 'ready',
        (SELECT jsonb_object_agg('model-' || (n + m) % :versions, jsonb_build_object('memory_mb', 16))
           FROM generate_series(1, 8) m), 'machine-' || n / 5
   FROM generate_series(1, :children) n;
@@ -67,10 +66,12 @@ SELECT id, tenant_id, version_id, lane, 1, '{{"n":1}}', '', now() + interval '1 
        uuid_extract_timestamp(id), batch_id FROM made"""
 _HISTORY = f"""
 CREATE TEMPORARY TABLE made AS
-SELECT uuidv7(make_interval(days => -(n % :days))) AS id, {{who}} AS tenant_id, 1 + n % :versions AS version_id,
-       0 AS lane, CAST(NULL AS uuid) AS batch_id, n FROM generate_series(1, :results) n;
+SELECT uuidv7(make_interval(days => -(n % :days))) AS id, {{who}} AS tenant_id,
+       1 + n % :versions AS version_id, 0 AS lane, CAST(NULL AS uuid) AS batch_id, n
+  FROM generate_series(1, :results) n;
 {_JOB};
-INSERT INTO job_results (job_id, status, output, error, started_at, completed_at, epoch, device, run_s, tenant_id)
+INSERT INTO job_results (job_id, status, output, error, started_at, completed_at, epoch, device, run_s,
+                         tenant_id)
 SELECT id, CASE n % 200 WHEN 0 THEN 'failed' ELSE 'succeeded' END,
        CASE n % 200 WHEN 0 THEN NULL ELSE json '{{{{"n":1}}}}' END,
        CASE n % 200 WHEN 0 THEN json '{{{{"code":"model_error"}}}}' END,
@@ -98,7 +99,8 @@ _BATCHES = f"""
 CREATE TEMPORARY TABLE begun AS
 SELECT CAST(left(CAST(uuidv7() AS text), 28) || '00000000' AS uuid) AS id, {{who}} AS tenant_id, n
   FROM generate_series(1, :batches) n;
-INSERT INTO batches (id, tenant_id, endpoint, completion_window, status, total, ingested, expires_at, in_progress_at)
+INSERT INTO batches (id, tenant_id, endpoint, completion_window, status, total, ingested, expires_at,
+                     in_progress_at)
 SELECT id, tenant_id, '/v1/jobs', '24h', 'in_progress', 8, 8, now() + interval '1 day', now() FROM begun;
 INSERT INTO batch_work (batch_id, due_at) SELECT id, now() + interval '1 day' FROM begun;
 CREATE TEMPORARY TABLE made AS
@@ -123,8 +125,8 @@ SELECT uuidv7() AS id, w.tenant_id, w.id AS endpoint_id, w.url, n
 INSERT INTO webhook_deliveries (id, tenant_id, endpoint_id, url, event)
 SELECT id, tenant_id, endpoint_id, url, 'job.completed' FROM made;
 INSERT INTO webhook_queue (delivery_id, target, endpoint_id, due_at)
-SELECT id, CAST(endpoint_id AS text), endpoint_id, now() + make_interval(hours => CAST(n / :endpoints % 2 AS integer))
-  FROM made;
+SELECT id, CAST(endpoint_id AS text), endpoint_id,
+       now() + make_interval(hours => CAST(n / :endpoints % 2 AS integer)) FROM made;
 DROP TABLE made;
 """
 

@@ -39,8 +39,8 @@ NUDGE_TTL_MS = 5000
 # One round trip, and a flag never stands without its message.
 # A child that lingers for this version is nudged, which spares the message. Else the message goes out, and
 # a child that lingers for another version leaves, so that its slot can hear it.
-# KEYS: flag, unanswered bells, queue, lingerers. ARGV: flag's life, message, the bell's key, nudge's life, what
-# each message in the queue adds to the flag's life.
+# KEYS: flag, unanswered bells, queue, lingerers. ARGV: flag's life, message, the bell's key, nudge's life,
+# and what each message in the queue adds to the flag's life.
 _RING = """
 local function nudge(member, word)
   redis.call('SREM', KEYS[4], member)
