@@ -10,8 +10,8 @@ virtual time is never ahead of it once a queue is empty: nobody saves up, nobody
 
 How many a tenant has waiting is counted in Postgres every moment while any do, beside the requests, and what
 this process accepted since is added. So accept needs no row that all of a tenant's requests would queue for.
-One count is for all versions that jobs came for since the last one: however many there are, Postgres never
-counts for more than a twentieth of the time.
+One count at a time, of the versions that wait for it longest: however many there are, Postgres never counts for
+more than a twentieth of the time.
 """
 
 import threading
@@ -30,6 +30,8 @@ from app.intake.counts import rest_s
 STEP_US = 100
 """Between two jobs of a tenant of weight 1. So a queue may do 10,000 jobs a second."""
 COUNT_EVERY_S = 0.02
+MOST_VERSIONS = 16
+"""In one count: with thousands of tenants in each, it has thousands of rows for each."""
 
 
 @dataclass
@@ -66,8 +68,8 @@ class Shares:
         self._beside = beside
         self._lock = threading.Lock()
         self._queues: dict[int, _Queue] = {}
-        self._uncounted: set[int] = set()
-        """Versions that jobs came for since the last count, while others waited."""
+        self._uncounted: dict[int, None] = {}
+        """Versions that jobs came for since their last count, while others waited; in that order."""
         self._counting = False
         self._due_at = 0.0
 
@@ -92,11 +94,11 @@ class Shares:
                     queue.since.clear()
                     queue.last = {job.tenant_id: accepted.rank}
                 else:
-                    self._uncounted.add(job.version_id)
+                    self._uncounted[job.version_id] = None
             if self._uncounted and not self._counting and self._clock() >= self._due_at:
-                due, self._counting = list(self._uncounted), True
-                self._uncounted.clear()
+                due, self._counting = list(self._uncounted)[:MOST_VERSIONS], True
                 for version_id in due:
+                    del self._uncounted[version_id]
                     self._queues[version_id].counted = Counter()
         if due:
             self._beside(lambda: self._recount(due))

@@ -16,7 +16,7 @@ from app.domain.ids import new_uuid
 from app.domain.lanes import Device, Lane, Priority
 from app.domain.retry import RetryPolicy
 from app.domain.stages import QueuedJob
-from app.intake.shares import Shares
+from app.intake.shares import MOST_VERSIONS, Shares
 from tests.integration.test_accept import a_job
 from tests.support.jobs import Queue
 
@@ -240,9 +240,10 @@ def test_however_many_versions_are_busy_postgres_counts_for_a_twentieth_of_the_t
         shares.turns([job])
         shares.placed([job], {job.id: accepted})
         clock.now += 0.01
-    # Ten seconds at one a second, all versions at a time.
+    # Ten seconds at one a second, and each version has its turn.
     assert len(counted) == pytest.approx(10, abs=1)
     assert {version for versions in counted for version in versions} == set(range(100))
+    assert max(map(len, counted)) == MOST_VERSIONS
 
 
 def test_what_is_kept_of_a_version_does_not_grow_with_all_tenants_that_ever_asked(clock: Clock) -> None:
