@@ -53,7 +53,7 @@ LONG: dict[str, dict[str, Any]] = {
     "burst": {"seconds": 60.0, "limit_s": 30.0},
     "burst_apart": {"seconds": 60.0},
     "bystanders": {"count": 600, "rounds": 24},
-    "many": {"size": many.LARGE},
+    "many": {"size": many.LARGE, "seconds": 60.0},
 }
 """What the long form of a subject is run with."""
 

@@ -54,7 +54,7 @@ class Pace:
     running: int
 
     def seconds(self, ahead: int, children: int) -> float | None:
-        """Until a job with so many ahead has ended, if nothing else comes and these children do nothing else."""
+        """Until a job with so many ahead has ended, if nothing else comes, and that is all they do."""
         if not self.each or not children:
             return None
         return (ahead + 1 + self.running / 2) / (self.each * children)

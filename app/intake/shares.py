@@ -10,8 +10,8 @@ virtual time is never ahead of it once a queue is empty: nobody saves up, nobody
 
 How many a tenant has waiting is counted in Postgres every moment while any do, beside the requests, and what
 this process accepted since is added. So accept needs no row that all of a tenant's requests would queue for.
-One count at a time, of the versions that wait for it longest: however many there are, Postgres never counts for
-more than a twentieth of the time.
+One count at a time, of the versions that wait for it longest: however many there are, Postgres never counts
+for more than a twentieth of the time.
 """
 
 import threading
