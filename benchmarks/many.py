@@ -4,14 +4,11 @@ and endpoints, against as many jobs, results and deliveries of one tenant and ve
 
 import gc
 import logging
-import random
 import statistics
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,39 +17,13 @@ import psutil
 import redis
 import structlog
 from pydantic import SecretStr
-from sqlalchemy import text
 
 from app.broker.ring import Ringer, doorbell_for
-from app.db import (
-    accept,
-    batch_work,
-    claim,
-    conservation,
-    deliveries,
-    endpoints,
-    forecast,
-    jobs,
-    keys,
-    models,
-    partitions,
-    pools,
-    pressure,
-    quotas,
-    rescue,
-    settle,
-    tenants,
-    upkeep,
-    workers,
-)
-from app.db.engine import Engine, connect, make_engine, transaction
-from app.db.jobs import JobFilter
-from app.db.settle import Settlement
-from app.domain.delivery import DeliveryStatus
+from app.db import models, workers
+from app.db.engine import make_engine
 from app.domain.ids import new_uuid
-from app.domain.lanes import Device, Lane, Priority
-from app.domain.retry import RetryPolicy
-from app.domain.stages import QueuedJob, WorkerIdentity
-from app.domain.states import JobStatus
+from app.domain.lanes import Lane
+from app.domain.stages import WorkerIdentity
 from app.factory import create_app
 from app.intake.keys import hash_secret
 from app.observability import metrics
@@ -60,6 +31,7 @@ from app.settings import Settings
 from benchmarks import many_rows
 from benchmarks.figures import Figure, Measured
 from benchmarks.many_rows import Size
+from benchmarks.many_steps import Filled, steps_of
 from benchmarks.stack import Stack
 from workers.maintenance.measure import Measure
 from workers.maintenance.sweep import Sweep
@@ -67,30 +39,6 @@ from workers.maintenance.sweep import Sweep
 _PEPPER, _SECRET = "for-benchmarks-only-" + "x" * 32, "secret"
 _BODY = b'{"model":"%s","input":{"text":"some","n":1}}'
 LARGE = Size(5000, 1000, 200, 5000, 4, 200_000, 3_000_000, 10, 100_000, 500, 2000)
-
-
-@dataclass
-class Filled:
-    """A database of one size, by the two kinds of engine that our processes have."""
-
-    url: str
-    size: Size
-    hot: Engine
-    plain: Engine
-    worker: WorkerIdentity
-    rng: random.Random = field(default_factory=lambda: random.Random(7))
-    claimed: Any = None
-
-    def tenant(self) -> int:
-        return 1 + self.rng.randrange(self.size.tenants)
-
-    def busy(self) -> int:
-        """A version with jobs that wait."""
-        return 1 + self.rng.randrange(self.size.busy)
-
-    def execute(self, statement: str, **values: Any) -> Any:
-        with connect(self.plain) as connection:
-            return connection.execute(text(statement), values).all()
 
 
 def run(
@@ -104,7 +52,7 @@ def run(
     figures: list[Figure] = []
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     with _filled(stack, "one", size.of_one()) as one, _filled(stack, "many", size) as many:
-        few_steps, many_steps = _steps(one), _steps(many)
+        few_steps, many_steps = steps_of(one), steps_of(many)
         for name, step in many_steps.items():
             before, after = list[float](), list[float]()
             for number in range(rounds + 2):
@@ -140,122 +88,6 @@ def _timed(call: Callable[[], object]) -> float:
     began = time.perf_counter()
     call()
     return (time.perf_counter() - began) * 1000
-
-
-def _steps(db: Filled) -> dict[str, Callable[[], object]]:
-    """What is measured, by name. What a process does with a connection of the hot path has one here, too."""
-    rare = f"model-{db.size.versions}"
-    (waiting,) = db.execute("SELECT job_id, tenant_id FROM job_ready ORDER BY rank OFFSET 500 LIMIT 1")
-    (child,) = db.execute("SELECT id FROM workers WHERE host = 'host-0' LIMIT 1")
-    (busiest,) = db.execute("SELECT tenant_id FROM jobs GROUP BY 1 ORDER BY count(*) DESC LIMIT 1")
-    (batch,) = db.execute("SELECT id, tenant_id FROM batches LIMIT 1")
-    known = db.execute("SELECT models FROM workers WHERE id = :id", id=child.id)[0].models
-    of = busiest.tenant_id
-
-    def some_jobs() -> list[tuple[QueuedJob, None]]:
-        return [(_job(db), None) for _ in range(16)]
-
-    def accept_group() -> None:
-        accept.accept_group(db.hot, some_jobs())
-
-    def claim_some() -> None:
-        db.claimed = claim.claim(db.hot, db.worker.id, db.busy(), Lane.INTERACTIVE, 16, 60.0).jobs
-        assert db.claimed
-
-    def settle_some() -> None:
-        rows = [Settlement(job.id, job.epoch, JobStatus.QUEUED, "released", 0) for job in db.claimed]
-        settle.settle(db.hot, db.worker, rows)
-
-    def rescue_pass() -> None:
-        rescue.bury(db.plain, 1e6, 10.0)
-        rescue.orphaned_workers(db.plain)
-        deliveries.orphaned_workers(db.plain)
-        batch_work.rescue(db.plain)
-
-    def sweep_statements() -> None:
-        upkeep.waiting(db.plain)
-        deliveries.any_due(db.plain)
-        batch_work.notice(db.plain)
-        batch_work.any_due(db.plain)
-
-    def prune() -> None:
-        now = datetime.now(UTC)
-        with transaction(db.plain) as connection:
-            partitions.ensure(connection, now)
-            partitions.drop_before(connection, now - timedelta(days=365))
-        upkeep.forget_idempotency_keys(db.plain, 24)
-        upkeep.forget_workers(db.plain)
-
-    def send() -> None:
-        taken = deliveries.claim(db.hot, db.worker.id, window=64, room=4, rooms={}).deliveries
-        tries = [
-            deliveries.SettledTry(one.id, one.epoch, DeliveryStatus.PENDING, tried=False) for one in taken
-        ]
-        deliveries.settle(db.hot, tries)
-
-    def where_it_stands() -> None:
-        found = forecast.ahead(db.hot, waiting.job_id)
-        assert found is not None
-        forecast.pace(db.hot, found)
-
-    def lists(**narrowed: Any) -> Callable[[], object]:
-        return lambda: jobs.list_jobs(db.hot, JobFilter(of, 20, **narrowed))
-
-    return {
-        "accept 16": accept_group,
-        "claim 16": claim_some,
-        "settle 16": settle_some,
-        "heartbeat": lambda: workers.heartbeat(db.hot, child.id, known),
-        "mark": lambda: workers.mark(db.hot, child.id, [new_uuid()], 60.0),
-        "siblings": lambda: workers.siblings(db.hot, db.worker),
-        "rescue pass": rescue_pass,
-        "promote": lambda: upkeep.promote(db.plain),
-        "age": lambda: upkeep.age(db.plain, 300.0),
-        "expire": lambda: upkeep.expire(db.plain),
-        "sweep's statements": sweep_statements,
-        "prune": prune,
-        "depths for the metrics": lambda: upkeep.depths(db.plain),
-        "deliveries' depths": lambda: deliveries.depths(db.plain),
-        "batches' depths": lambda: batch_work.depths(db.plain),
-        "back-pressure's count": lambda: pressure.work(db.hot),
-        "fair shares' count": lambda: quotas.waiting_of_tenants(db.hot, db.busy()),
-        "quota's count": lambda: quotas.held(db.hot, db.tenant(), 1_000_001),
-        "scaling signal": lambda: pools.backlogs(db.plain),
-        "pools' machines": lambda: pools.machines(db.plain, ["default"]),
-        "webhooks, claim and give back 64": send,
-        "a job": lambda: jobs.get(db.hot, waiting.tenant_id, waiting.job_id),
-        "a job's place and pace": where_it_stands,
-        "a tenant's jobs": lists(),
-        "its failed jobs": lists(status=JobStatus.FAILED),
-        "its queued jobs": lists(status=JobStatus.QUEUED),
-        "its running jobs": lists(status=JobStatus.RUNNING),
-        "its jobs of a model": lists(model=rare),
-        "a batch's jobs": lambda: jobs.list_jobs(db.hot, JobFilter(batch.tenant_id, 20, batch_id=batch.id)),
-        "all children": lambda: workers.list_all(db.hot),
-        "all versions": lambda: models.list_all(db.hot),
-        "all tenants": lambda: tenants.list_all(db.hot),
-        "all keys": lambda: keys.list_all(db.hot),
-        "all endpoints": lambda: endpoints.list_all(db.hot),
-        "doctor": lambda: conservation.check(db.plain),
-    }
-
-
-def _job(db: Filled) -> QueuedJob:
-    return QueuedJob(
-        id=new_uuid(),
-        tenant_id=db.tenant(),
-        version_id=db.busy(),
-        model="model",
-        version="1",
-        device=Device.REMOTE,
-        lane=Lane.INTERACTIVE,
-        priority=Priority.NORMAL,
-        input=b'{"n":1}',
-        input_hash=b"",
-        queue_ttl_s=86_400.0,
-        execution_timeout_s=60.0,
-        retry=RetryPolicy(),
-    )
 
 
 def _processes(one: Filled, many: Filled, stack: Stack) -> Measured:
