@@ -1,4 +1,4 @@
-"""Each step of the queue and of its upkeep, as the process that does it runs it, on a database of one size."""
+"""Each step of the queue and of its upkeep, as the process that does it runs it, on one database."""
 
 import random
 from collections.abc import Callable
