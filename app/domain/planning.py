@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from app.domain.cost import Cost
+from app.domain.cost import Cost, CostModel
 from app.domain.stages import MicroBatch, PreparedJob
 
 PATIENCE = 0.5
@@ -18,6 +18,9 @@ SURE = 0.7
 """The share of `Caps.seconds` that it may be predicted to take, so that 99 of 100 stay below all of it."""
 PROBE = 8
 """Items of a micro-batch that may take so many seconds, as long as no time can be predicted."""
+REACH = 4
+"""How many times as large as the largest that was measured the next one may be, where it may take so many
+seconds: small ones, whose times differ by chance, do not tell what more items cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,19 @@ class Caps:
         return replace(
             self,
             items=min(self.items, max(1, items // 2)),
+            units=units if self.units is None else min(self.units, units),
+        )
+
+    def near(self, costs: CostModel) -> "Caps":
+        """These caps, and no micro-batch far larger than those that were measured, if it has to be over in
+        time.
+        """
+        if self.seconds is None or not costs.known:
+            return self
+        units = max(PROBE, int(REACH * costs.largest_units))
+        return replace(
+            self,
+            items=min(self.items, max(PROBE, int(REACH * costs.largest_items))),
             units=units if self.units is None else min(self.units, units),
         )
 
