@@ -16,6 +16,8 @@ PATIENCE = 0.5
 """The share of its time limit that a micro-batch may be predicted to take."""
 SURE = 0.7
 """The share of `Caps.seconds` that it may be predicted to take, so that 99 of 100 stay below all of it."""
+LEAST_S = 1e-9
+"""No item takes less: for a division's sake."""
 PROBE = 8
 """Items of a micro-batch that may take so many seconds, as long as no time can be predicted."""
 REACH = 4
@@ -71,7 +73,7 @@ class Caps:
         left = SURE * self.seconds - cost.fixed
         if each * self.items <= left:
             return self
-        return replace(self, items=max(1, int(left / each)) if each else 1)
+        return replace(self, items=max(1, int(left / max(each, LEAST_S))))
 
 
 def plan(jobs: Sequence[PreparedJob], cost: Cost, caps: Caps, *, timed: bool = True) -> list[MicroBatch]:
@@ -147,7 +149,7 @@ def _room(width: int, cost: Cost, caps: Caps, patience: float | None) -> int:
     if patience is not None:
         each, left = cost.per_unit * width + cost.per_item, patience - cost.fixed
         if each * room > left:
-            room = int(left / each) if each else 1
+            room = int(left / max(each, LEAST_S))
     return max(1, room)
 
 
