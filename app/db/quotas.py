@@ -1,7 +1,7 @@
 """The SQL of quotas: how many jobs a tenant has."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Engine, text
 
@@ -59,7 +59,7 @@ class Held:
 
     queued: int
     running: int
-    took_s: float = 0.0
+    took_s: float = field(default=0.0, compare=False)
     """For how long Postgres counted."""
 
 
@@ -68,7 +68,7 @@ class Everybody:
     """Jobs by tenant; who has none is absent. Without those that a batch is still to make."""
 
     jobs: Mapping[int, Held]
-    took_s: float = 0.0
+    took_s: float = field(default=0.0, compare=False)
     """For how long Postgres counted."""
 
 
@@ -77,7 +77,7 @@ class Waiting:
     """Jobs that wait, by version and tenant; who has none is absent."""
 
     jobs: Mapping[int, Mapping[int, int]]
-    took_s: float = 0.0
+    took_s: float = field(default=0.0, compare=False)
     """For how long Postgres counted."""
 
 

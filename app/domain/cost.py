@@ -54,6 +54,8 @@ class CostModel:
         """Micro-batches observed so far."""
         self.work = Work()
         """All that was observed, but for the warm-up."""
+        self.largest_items = self.largest_units = 0.0
+        """Of one micro-batch among those that count. Of larger ones little is known."""
         self._cost: Cost | None = None
         self._fresh = self._strange = 0
         self._forget()
@@ -101,6 +103,7 @@ class CostModel:
     def _forget(self) -> None:
         self._strange = 0
         self._cost = None
+        self.largest_items = self.largest_units = 0.0
         self._squares = [[0.0] * 3 for _ in range(3)]
         self._products = [0.0] * 3
 
@@ -114,6 +117,8 @@ class CostModel:
                 squares[right] = keep * squares[right] + row[left] * row[right]
         self._units = keep * self._units + padded_units
         self._items = keep * self._items + items
+        self.largest_units = max(keep * self.largest_units, padded_units)
+        self.largest_items = max(keep * self.largest_items, items)
         self._fresh += 1
 
     def _fit(self) -> Cost:
