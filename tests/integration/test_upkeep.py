@@ -1,15 +1,18 @@
 """Periodic work: promote, expire, sweep, prune, and one scheduler at a time."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 import redis
 from pydantic import SecretStr
+from sqlalchemy import TextClause, text
 
 from app.broker.ring import FLAG_TTL_MS, FLAG_TTL_PER_MESSAGE_MS, Ringer, doorbell_for
-from app.db import conservation, models, partitions, upkeep
-from app.db.engine import transaction
+from app.db import conservation, models, partitions, rescue, upkeep
+from app.db.engine import make_engine, transaction
 from app.domain.ids import boundary
 from app.domain.lanes import Lane
 from app.domain.model import ModelVersion
@@ -107,6 +110,60 @@ def test_a_flag_lives_as_long_as_its_message_may_wait(queue: Queue, redis_url: s
         client.lpush(bell.queue, *["another version's"] * 200)
         ringer.ring(bell)
         assert client.pttl(flag) > FLAG_TTL_MS + 190 * FLAG_TTL_PER_MESSAGE_MS
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        (upkeep._WAITING, {}),
+        (upkeep._AGE, {"after_s": 300.0, "limit": 1000}),
+        (rescue._ORPHANED, {}),
+    ],
+    ids=["sweep", "age", "rescue"],
+)
+def test_what_runs_every_second_does_not_read_all_that_waits_or_runs(
+    queue: Queue, database_url: str, statement: TextClause, named: dict[str, Any]
+) -> None:
+    """By the scheduler's planner, which may scan. Three versions have work, and a thousand have none."""
+    queue.execute(
+        """
+        INSERT INTO model_versions (model, version, source, source_sha256, device, unit, max_batch_items,
+                                    execution_timeout_s, memory_mb, input_schema, output_schema)
+        SELECT 'model-' || n, '1', '', '', 'cpu', 'item', 1, 1, 1, '{}', '{}' FROM generate_series(1, 1000) n
+        """
+    )
+    queue.execute(
+        """
+        INSERT INTO job_ready (job_id, version_id, lane, priority, rank, expires_at)
+        SELECT gen_random_uuid(), :echo + n % 3, 0, 1, n, now() + interval '1 day'
+          FROM generate_series(1, 20000) n
+        """,
+        echo=queue.echo.id,
+    )
+    queue.execute(
+        """
+        INSERT INTO job_leases (job_id, version_id, lane, priority, rank, expires_at, epoch, worker_id)
+        SELECT job_id, version_id, lane, priority, rank, expires_at, rank,
+               CAST(lpad(CAST(rank % 5 AS text), 32, '0') AS uuid)
+          FROM job_ready
+        """
+    )
+    queue.execute("ANALYZE job_ready, job_leases, model_versions, workers")
+    scheduler = make_engine(SecretStr(database_url))
+    with scheduler.connect() as connection:
+        explain = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.text}")
+        (plan,) = connection.execute(explain, named).one()[0]
+    scheduler.dispose()
+    read = sum(rows_read(plan["Plan"], {"job_ready", "job_leases"}))
+    assert read <= 10
+
+
+def rows_read(node: dict[str, Any], tables: set[str]) -> Iterator[float]:
+    """How many rows each scan of these tables read."""
+    if node.get("Relation Name") in tables:
+        yield node["Actual Loops"] * (node["Actual Rows"] + node.get("Rows Removed by Filter", 0))
+    for child in node.get("Plans", ()):
+        yield from rows_read(child, tables)
 
 
 def a_version(queue: Queue, name: str) -> ModelVersion:
