@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Engine, text
 
-from app.db.engine import connect, transaction
+from app.db.engine import connect
 from app.domain.lanes import Lane
 
 # Places have no index by tenant, which would cost every move of every job. A scan reads a million rows in a
@@ -33,9 +33,6 @@ _EVERYBODY = text(
      GROUP BY tenant_id
     """
 )
-# The engine of the hot path allows no scan. This reads whole tables: by an index, row after row, it would
-# take several times as long.
-_SCAN = text("SET LOCAL enable_seqscan = on")
 _TO_COME = text(
     """
     SELECT coalesce(sum(greatest(b.total - b.ingested, 0)), 0) AS jobs
@@ -90,8 +87,7 @@ def held(engine: Engine, tenant_id: int, most: int) -> Held:
 
 def held_by_all(engine: Engine) -> Everybody:
     """How many jobs every tenant has."""
-    with transaction(engine) as connection:
-        connection.execute(_SCAN)
+    with connect(engine) as connection:
         rows = connection.execute(_EVERYBODY).all()
     took_s = max((float(row.took_s) for row in rows), default=0.0)
     return Everybody({row.tenant_id: Held(row.queued, row.running) for row in rows}, took_s)
