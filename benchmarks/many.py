@@ -141,9 +141,17 @@ def _bells(db: Filled, stack: Stack, seconds: float) -> Measured:
             ringer.clear(bells[arguments["version_id"]])
         time.sleep(0.2)
     waits = client.llen(queue)
-    client.delete(queue, *client.keys("bell:*"))
+    alone = statistics.median(_timed(lambda: ringer.ring(bells[1])) for _ in range(200))
+    for child in range(db.size.children):
+        member = f"{2 + child}:{new_uuid().hex}"
+        client.sadd(f"linger:{queue}", member)
+        client.sadd(f"linger:{queue}:{2 + child}", member)
+    among = statistics.median(_timed(lambda: ringer.ring(bells[1])) for _ in range(200))
+    client.delete(queue, *client.keys("bell:*"), *client.keys(f"linger:{queue}*"))
+    name = f"bells before a rare version's, {seconds:.0f} s"
     return [
-        Figure("many", f"bells before a rare version's, {seconds:.0f} s", waits, "bells", len(bells) / waits)
+        Figure("many", name, waits, "bells", len(bells) / max(1, waits)),
+        Figure("many", "a ring while every child lingers", among, "ms", alone / among),
     ]
 
 
