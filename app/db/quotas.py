@@ -9,37 +9,34 @@ from app.db.engine import connect
 from app.domain.lanes import Lane
 
 # Places have no index by tenant, which would cost every move of every job. A scan reads a million rows in a
-# fifth of a second, stops at `most`, and whoever asks does so rarely (app/intake/quotas.py).
+# fifth of a second, and is for many tenants at once (app/intake/quotas.py).
+_COUNT = """
+    SELECT tenant_id, coalesce(sum(queued), 0)::bigint AS queued,
+           coalesce(sum(running), 0)::bigint AS running,
+           extract(epoch FROM clock_timestamp() - statement_timestamp()) AS took_s
+"""
+_PLACES = """
+    SELECT tenant_id, count(*) AS queued, 0 AS running FROM job_ready {where} GROUP BY 1
+     UNION ALL SELECT tenant_id, count(*), 0 FROM job_deferred {where} GROUP BY 1
+     UNION ALL SELECT tenant_id, 0, count(*) FROM job_leases {where} GROUP BY 1
+"""
+_TO_COME = """
+    SELECT b.tenant_id, coalesce(sum(greatest(b.total - b.ingested, 0)), 0) AS jobs, 0
+      FROM batches b JOIN batch_work w ON w.batch_id = b.id
+     WHERE b.tenant_id = ANY (:tenant_ids) AND b.status = 'in_progress' GROUP BY 1
+"""
 _HELD = text(
-    """
-    SELECT (SELECT count(*) FROM (SELECT FROM job_ready WHERE tenant_id = :tenant_id LIMIT :most) r)
-         + (SELECT count(*) FROM (SELECT FROM job_deferred WHERE tenant_id = :tenant_id LIMIT :most) d)
-         + (SELECT coalesce(sum(greatest(b.total - b.ingested, 0)), 0)
-              FROM batch_work w JOIN batches b ON b.id = w.batch_id
-             WHERE b.tenant_id = :tenant_id AND b.status = 'in_progress') AS queued,
-           (SELECT count(*) FROM (SELECT FROM job_leases WHERE tenant_id = :tenant_id LIMIT :most) l)
-             AS running,
-           extract(epoch FROM clock_timestamp() - statement_timestamp()) AS took_s
-    """
-)
-
-_EVERYBODY = text(
-    """
-    SELECT tenant_id, sum(queued)::bigint AS queued, sum(running)::bigint AS running,
-           extract(epoch FROM clock_timestamp() - statement_timestamp()) AS took_s
-      FROM (SELECT tenant_id, count(*) AS queued, 0 AS running FROM job_ready GROUP BY 1
-             UNION ALL SELECT tenant_id, count(*), 0 FROM job_deferred GROUP BY 1
-             UNION ALL SELECT tenant_id, 0, count(*) FROM job_leases GROUP BY 1) places
+    f"""
+    WITH places AS MATERIALIZED (
+        {_PLACES.format(where="WHERE tenant_id = ANY (:tenant_ids)")} UNION ALL {_TO_COME}
+    )
+    {_COUNT}
+      FROM unnest(CAST(:tenant_ids AS integer[])) AS asked (tenant_id) LEFT JOIN places USING (tenant_id)
      GROUP BY tenant_id
     """
 )
-_TO_COME = text(
-    """
-    SELECT coalesce(sum(greatest(b.total - b.ingested, 0)), 0) AS jobs
-      FROM batches b JOIN batch_work w ON w.batch_id = b.id
-     WHERE b.tenant_id = :tenant_id AND b.status = 'in_progress'
-    """
-)
+_EVERYBODY = text(f"{_COUNT} FROM ({_PLACES.format(where='')}) places GROUP BY tenant_id")
+_TO_COME_ALONE = text(_TO_COME)
 _WAITING = text(
     f"""
     SELECT version_id, tenant_id, count(*) AS jobs,
@@ -78,11 +75,11 @@ class Waiting:
     """For how long Postgres counted."""
 
 
-def held(engine: Engine, tenant_id: int, most: int) -> Held:
-    """How many jobs the tenant has; in each place no more than `most` are counted."""
+def held(engine: Engine, tenant_ids: Collection[int]) -> dict[int, Held]:
+    """How many jobs each of these tenants has, with those that its batches are still to make."""
     with connect(engine) as connection:
-        row = connection.execute(_HELD, {"tenant_id": tenant_id, "most": most}).one()
-    return Held(int(row.queued), int(row.running), float(row.took_s))
+        rows = connection.execute(_HELD, {"tenant_ids": list(tenant_ids)}).all()
+    return {row.tenant_id: Held(row.queued, row.running, float(row.took_s)) for row in rows}
 
 
 def held_by_all(engine: Engine) -> Everybody:
@@ -96,7 +93,8 @@ def held_by_all(engine: Engine) -> Everybody:
 def to_come(engine: Engine, tenant_id: int) -> int:
     """How many jobs the tenant's batches are still to make."""
     with connect(engine) as connection:
-        return int(connection.execute(_TO_COME, {"tenant_id": tenant_id}).scalar_one())
+        row = connection.execute(_TO_COME_ALONE, {"tenant_ids": [tenant_id]}).one_or_none()
+    return int(row.jobs) if row else 0
 
 
 def waiting_of_tenants(engine: Engine, version_ids: Collection[int]) -> Waiting:

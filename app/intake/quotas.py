@@ -1,30 +1,35 @@
 """How many jobs a tenant may have. Refused at create, never later.
 
 Whoever is far from the limit goes by the count of all tenants together (`app/intake/census.py`). Once a
-quarter of the room that it left is used up, the tenant is counted alone: that count is remembered, what this
-process accepted since is added, and it is made anew once a quarter of its room is used up, or it is old. So
-it costs next to nothing far from the limit, and is exact close to it, but for requests of the same moment in
-other processes. Short of a refusal, no more than a twentieth of the time is spent on counting a tenant; and
-whoever was refused is told so for that long without counting again.
+quarter of the room that it left is used up, the tenant is counted alone, or with those who ask at the same
+time: one count of a process is under way at a time. That count is remembered, what this process accepted
+since is added, and it is made anew once a quarter of its room is used up, or it is old. So it costs next to
+nothing far from the limit, and is exact close to it, but for requests of the same moment in other processes.
+Short of a refusal, no more than a twentieth of the time is spent on counting a tenant; and whoever was
+refused is told so for that long without counting again.
 """
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from app.db import quotas as sql
 from app.db.engine import Engine
+from app.db.scope import on_behalf_of
 from app.domain.limits import effective
 from app.errors import TooMany
 from app.intake.authenticate import Principal
 from app.intake.cache import TtlCache
 from app.intake.census import Census
+from app.intake.coalesce import Coalescer
 from app.intake.counts import rest_s
 from app.settings import Limits
 
 _OLD_S = 10.0
 _TENANTS = 16_384
+_MOST_TOGETHER = 64
+"""Tenants in one count: each job that waits is compared with each of them."""
 _RETRY_AFTER_S = 1.0
 COUNT_EVERY_S = 0.02
 """At most so often, short of a refusal by a guess."""
@@ -49,6 +54,7 @@ class Quotas:
         self._clock = clock
         self._census = Census(lambda: sql.held_by_all(engine), clock)
         self._to_come: TtlCache[int, int] = TtlCache(_TENANTS, _OLD_S, clock)
+        self._together = Coalescer(self._held, _MOST_TOGETHER)
         self._counts: dict[int, _Count] = {}
         """Of those who are close to a limit."""
 
@@ -78,6 +84,11 @@ class Quotas:
             violated,
         )
 
+    def _held(self, tenant_ids: Sequence[int]) -> list[sql.Held]:
+        with on_behalf_of(tenant_ids):
+            found = sql.held(self._engine, set(tenant_ids))
+        return [found[tenant_id] for tenant_id in tenant_ids]
+
     def _is_far(self, tenant_id: int, jobs: int, queued: int, in_flight: int) -> bool:
         """Whether these, and all since the count of everybody, use up no more than a quarter of the room."""
         known = self._census.of(tenant_id)
@@ -103,7 +114,7 @@ class Quotas:
         # What was accepted since may have ended: nobody is refused for a guess.
         guessed = count.since > 0 and bool(over())
         if due or guessed or (rested and (near or over())):
-            count.held = sql.held(self._engine, tenant_id, max(queued, in_flight) + 1)
+            count.held = self._together(tenant_id)
             count.at, count.since = self._clock(), 0
         return over()
 

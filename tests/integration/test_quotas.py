@@ -1,11 +1,14 @@
 """Quotas with many tenants: who is far from a limit is counted with everybody, and only then alone."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from app.db import quotas as sql
 from app.db import tenants
+from app.db.engine import Engine
 from app.db.quotas import Everybody, Held
 from app.domain.limits import TenantLimits
 from app.errors import TooMany
@@ -27,7 +30,7 @@ def test_everybodys_jobs_are_those_that_each_one_has(queue: Queue) -> None:
     assert {tenant: (held.queued, held.running) for tenant, held in found.jobs.items()} == {
         tenant: (held.queued, held.running)
         for tenant in (queue.tenant_id, other)
-        for held in (sql.held(queue.engine, tenant, 10),)
+        for held in (sql.held(queue.engine, [tenant])[tenant],)
     }
     assert 0 < found.took_s < 5
     assert sql.to_come(queue.engine, queue.tenant_id) == 0
@@ -59,6 +62,32 @@ def test_who_is_close_to_a_limit_is_counted_alone(queue: Queue, monkeypatch: pyt
     assert alone
     with pytest.raises(TooMany):
         checks.admit(small, 1)
+
+
+def test_many_who_are_close_to_a_limit_at_once_are_counted_by_few_scans(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each scan reads all that waits, whoever's it is."""
+    checks, close = Quotas(queue.engine, Limits(), lambda: 1000.0), TenantLimits(queued_jobs=1)
+    begun, let_go, run = threading.Event(), threading.Event(), sql.held
+    scans = list[int]()
+
+    def held(engine: Engine, tenant_ids: Collection[int]) -> dict[int, Held]:
+        scans.append(len(tenant_ids))
+        begun.set()
+        assert let_go.wait(20)
+        return run(engine, tenant_ids)
+
+    monkeypatch.setattr(quotas.sql, "held", held)
+    with ThreadPoolExecutor(40) as pool:
+        asked = [pool.submit(checks.admit, principal(1, close), 1)]
+        assert begun.wait(20)
+        asked += [pool.submit(checks.admit, principal(tenant, close), 1) for tenant in range(2, 40)]
+        wait_until(lambda: checks._together.waiting == 38, 20, "the others to wait")
+        let_go.set()
+        for one in asked:
+            one.result(20)
+    assert scans == [1, 38]
 
 
 def test_a_census_says_nothing_before_its_first_count_and_once_none_succeeds() -> None:
