@@ -34,8 +34,8 @@ NUDGE_TTL_MS = 5000
 # A child that lingers for this version is nudged, which spares the message. Else the message goes out, and
 # a child that lingers for another version leaves, so that its slot can hear it.
 # However many linger, only the one that is nudged is looked at. Who is not on the queue's list is on none.
-# While a bell's message is still in the queue there is no other, however long the flag lives: else each version
-# that is busy would have another one every two seconds, and a rare one's would come after all of them. Messages
+# While a bell's message is still in the queue it has no other, however long the flag lives: else each version
+# that is busy would have one more every two seconds, and a rare one's would come after all of them. Messages
 # are numbered; those in the queue are the last ones, as many as it is long.
 # KEYS: flag, unanswered bells, queue, the queue's lingerers, this version's, numbers by bell.
 # ARGV: flag's life, message, the bell's key, nudge's life, the numbers' life.
