@@ -10,7 +10,7 @@ clear the flag ─► claim a window ─► (more left? ring, so that other chil
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any
@@ -38,8 +38,8 @@ from app.domain.stages import (
 )
 from app.domain.states import Reason
 from app.domain.window import Window, window_for
-from app.errors import Unavailable
-from app.observability import metrics, tracing
+from app.errors import NoRoom, Unavailable
+from app.observability import logs, metrics, tracing
 from workers.batch import batch
 from workers.child import Child
 from workers.claim import claim
@@ -53,10 +53,21 @@ from workers.watchdog import guarded
 
 SETTLE_RETRY_S = 0.5
 
+FULL_S = 240.0
+"""How long results wait for a Postgres that answers and has no room: heartbeats get through, and leases last.
+Celery's limit for a drain allows for it, unless a model was loaded in the same drain.
+"""
+
+LATE_S = 1.0
+"""After how long of waiting for another micro-batch to be settled this one is put down."""
+
 DEAR_S = 1.0
 """What took this long on a machine that may vanish is settled before anything else runs: that costs next to
 nothing, and else two such micro-batches could be lost at once.
 """
+
+
+log = logs.get_logger()
 
 
 @dataclass
@@ -315,6 +326,8 @@ def finish_behind(child: Child, outcomes: Sequence[Outcome]) -> None:
     if large:
         finish(child, outcomes)
     else:
+        if not child.behind.wait(LATE_S):
+            _put_down(child, plain)
         child.behind.do(lambda: _finish(child, plain))
 
 
@@ -339,23 +352,38 @@ def finish(child: Child, outcomes: Sequence[Outcome]) -> None:
 def _finish(child: Child, outcomes: Sequence[Outcome]) -> Sequence[SettledJob]:
     """Settle and notify.
 
-    Results are dear, and a restart of Postgres takes seconds: keep trying for most of a lease's life.
-    Trying again is safe, since a settle that was committed without our hearing of it removes no lease twice.
+    Results are dear, and a restart of Postgres takes seconds: keep trying for most of a lease's life, and
+    longer while Postgres is there and only has no room. Trying again is safe, since a settle that was
+    committed without our hearing of it removes no lease twice.
     """
     child.held.forget(outcome.job for outcome in outcomes)
-    patience = child.clock() + child.settings.lease_ttl_s * 0.8
+    began, waits = child.clock(), False
     while True:
         try:
             settled = settle(child.engine, child.identity, outcomes)
             break
-        except Unavailable:
-            if child.clock() >= patience:
+        except Unavailable as error:
+            full = isinstance(error, NoRoom) and not child.lease.is_over()
+            if child.clock() - began >= (FULL_S if full else child.settings.lease_ttl_s * 0.8):
                 raise
+            if not waits:
+                log.warning("settle.waits", jobs=len(outcomes), reason=str(error))
+            waits = True
+            if full:
+                _put_down(child, outcomes)
             time.sleep(SETTLE_RETRY_S)
+    if waits:
+        log.info("settle.goes_on", jobs=len(outcomes), seconds=round(child.clock() - began, 1))
     child.notifier.settled(settled)
     if any(job.told for job in settled):
         child.ringer.ring(DeliveryBell())
     return settled
+
+
+def _put_down(child: Child, outcomes: Sequence[Outcome]) -> None:
+    """These can't be settled yet. Their deadline passes meanwhile, and it was kept."""
+    with suppress(Unavailable):
+        workers.put_down(child.engine, child.identity.id, [outcome.job.id for outcome in outcomes])
 
 
 def _marked(child: Child, planned: MicroBatch) -> MicroBatch | None:

@@ -47,6 +47,12 @@ HTTP_WAITING = Gauge(
     "Long polls and event streams held open now.",
     multiprocess_mode="livesum",
 )
+NO_ROOM = Counter(
+    "headrace_no_room",
+    "Errors of `postgres` (disk full or failing, memory or connections used up) and of the file `storage` "
+    "(full, failing or read only), by service.",
+    ["service"],
+)
 HTTP_BUGS = Counter("headrace_http_bugs", "Requests that ended in an exception nobody expected.")
 ACCEPT_JOBS = Counter("headrace_accept_jobs", "Jobs accepted, by model.", ["model"])
 ACCEPT_REPLAYS = Counter("headrace_accept_replays", "Requests answered by an earlier one with the same key.")

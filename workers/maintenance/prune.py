@@ -1,4 +1,4 @@
-"""prune: make the partitions of the days ahead, drop those past retention, forget what is old.
+"""prune: drop the partitions past retention, forget what is old, make the partitions of the days ahead.
 
 And remove files that have expired, and what is in the storage but is no file's.
 """
@@ -29,13 +29,15 @@ class Prune:
     def run_once(self) -> int:
         """Returns how many partitions were dropped."""
         now = self.clock()
+        horizon = now - timedelta(days=self.retention_days)
+        # For good, before anything is written: on a full disk this is what makes room.
         with transaction(self.engine) as connection:
-            partitions.ensure(connection, now)
-            horizon = now - timedelta(days=self.retention_days)
             dropped = partitions.drop_before(connection, horizon)
         batches = batch_steps.prune(self.engine, horizon)
         keys = upkeep.forget_idempotency_keys(self.engine, self.idempotency_hours)
         workers = upkeep.forget_workers(self.engine)
+        with transaction(self.engine) as connection:
+            partitions.ensure(connection, now)
         if dropped or batches or keys or workers:
             log.info(
                 "prune.done", partitions=dropped, batches=batches, idempotency_keys=keys, workers=workers
