@@ -74,8 +74,8 @@ class BestEffort:
             return None
 
     def reachable(self) -> bool:
-        """Whether Redis answers now, away or not, and takes a write: one that is full, or has become a replica,
-        takes none and answers every ping.
+        """Whether Redis answers now, away or not, and takes a write: one that is full or a replica takes
+        none, and answers every ping.
         """
         try:
             return bool(self.client.set(_PROBE, 1, px=PROBE_MS))

@@ -1,4 +1,4 @@
-"""A Redis that answers and refuses: full, a replica, unable to save, stuck in a script, with another password.
+"""A Redis that answers and refuses: full, a replica, unable to save, stuck, with another password.
 
 It is no more use than one that is away, and nothing else may happen.
 """
