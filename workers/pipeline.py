@@ -47,6 +47,7 @@ from workers.context import BatchContext
 from workers.infer import Running, infer
 from workers.learn import learn
 from workers.runners.base import Runner
+from workers.runners.cache import RETRY_LOAD_S
 from workers.runners.local import LoadFailed
 from workers.settle import settle
 from workers.watchdog import guarded
@@ -129,7 +130,7 @@ def _drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
     try:
         runner = child.runners.get(version)
     except LoadFailed as error:
-        return _fail_to_load(child, version, lane, str(error), report)
+        return _fail_to_load(child, version, lane, error, report)
     until = child.clock() + child.settings.slice_s
     while True:
         # At least one micro-batch before it makes room: bulk is slowed down by others, never stopped.
@@ -450,11 +451,16 @@ def _mark(child: Child, jobs: tuple[PreparedJob, ...], deadline_s: float) -> fro
 
 
 def _fail_to_load(
-    child: Child, version: ModelVersion, lane: Lane, message: str, report: DrainReport
+    child: Child, version: ModelVersion, lane: Lane, error: LoadFailed, report: DrainReport
 ) -> DrainReport:
-    """Each job learns why, and comes back after its own backoff: another worker, or a later load, may do."""
+    """Each job learns why, and comes back after its own backoff: another worker, or a later load, may do.
+    For what is wrong with this machine none is charged.
+    """
     window = window_for(lane, None, 1.0, Caps(version.spec.max_batch_items))
-    failed = Failed("model_load_failed", message, retryable=True)
+    failed: Failed | Released = Failed("model_load_failed", str(error), retryable=True)
+    if error.of_the_machine:
+        failed = Released(Reason.RETRY_BACKOFF, RETRY_LOAD_S)
+    log.warning("load.failed", model=version.spec.name, version=version.spec.version, reason=str(error))
     while claimed := claim(child.engine, child.identity, version, lane, window).jobs:
         finish(child, [Outcome(job, failed) for job in claimed])
         report.jobs += len(claimed)

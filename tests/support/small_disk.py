@@ -35,6 +35,19 @@ class SmallDisk:
         """As it was before."""
         self._filler.unlink(missing_ok=True)
 
+    @contextlib.contextmanager
+    def read_only(self) -> Iterator[None]:
+        """As after the kernel found an error."""
+        self._remount("ro")
+        try:
+            yield
+        finally:
+            self._remount("rw")
+
+    def _remount(self, how: str) -> None:
+        command = ["mount", "-o", f"remount,{how}", str(self.folder)]
+        subprocess.run(command, check=True, capture_output=True)
+
 
 @contextlib.contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[SmallDisk]:
