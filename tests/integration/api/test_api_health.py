@@ -1,7 +1,7 @@
 """Probes and metrics: what they say when a service is gone, and how fast."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
