@@ -31,7 +31,7 @@ def batch(jobs: Sequence[ClaimedJob], runner: Runner) -> tuple[list[MicroBatch],
     costs, cost = runner.costs, runner.costs.cost(mean_units)
     if costs.known:
         cost = replace(cost, fixed=cost.fixed + SETTLE_S)
-    micro_batches = plan(prepared, cost, runner.caps, timed=costs.known)
+    micro_batches = plan(prepared, cost, runner.caps.near(costs), timed=costs.known)
     model = runner.spec.name
     for micro_batch in micro_batches:
         metrics.BATCH_ITEMS.labels(model).observe(len(micro_batch.jobs))

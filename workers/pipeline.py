@@ -172,7 +172,7 @@ def _window(child: Child, runner: Runner, lane: Lane, ahead_s: float = 0.0) -> W
         lane,
         costs.cost() if costs.known else None,
         costs.mean_units,
-        runner.caps,
+        runner.caps.near(costs),
         children=child.children,
         idle=child.idle_siblings(),
         ahead_s=ahead_s,

@@ -1,7 +1,7 @@
 """The SQL of quotas: how many jobs a tenant has."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Engine, text
 
@@ -39,7 +39,7 @@ class Held:
 
     queued: int
     running: int
-    took_s: float = 0.0
+    took_s: float = field(default=0.0, compare=False)
     """For how long Postgres counted."""
 
 
@@ -48,7 +48,7 @@ class Waiting:
     """Jobs of one version that wait, by tenant; who has none is absent."""
 
     jobs: Mapping[int, int]
-    took_s: float = 0.0
+    took_s: float = field(default=0.0, compare=False)
     """For how long Postgres counted."""
 
 

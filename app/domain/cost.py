@@ -13,7 +13,8 @@ MEMORY = 100
 OUTLIER = 3.0
 """What took this many times longer or shorter than predicted is not believed…"""
 NEW_TRUTH = 5
-"""…unless as many in a row say so: then what was learned before is forgotten."""
+"""…unless as many in a row say so: then what was learned before is forgotten. From fewer nothing was learned
+that could be held against another one."""
 GUESS = 2.0
 """Usual items that take as long as the fixed part, before anything is known."""
 RIDGE = 0.003
@@ -54,8 +55,10 @@ class CostModel:
         """Micro-batches observed so far."""
         self.work = Work()
         """All that was observed, but for the warm-up."""
+        self.largest_items = self.largest_units = 0.0
+        """Of one micro-batch among those that count. Of larger ones little is known."""
         self._cost: Cost | None = None
-        self._fresh = self._strange = 0
+        self._fresh = self._strange = self._taught = 0
         self._forget()
         self._units = self._items = 0.0
 
@@ -89,7 +92,8 @@ class CostModel:
             return None
         work = self.work
         self.work = Work(work.jobs + items, work.units + padded_units, work.seconds + seconds)
-        if predicted is not None and not predicted / OUTLIER <= seconds <= predicted * OUTLIER:
+        taught = self._taught >= NEW_TRUTH
+        if taught and predicted is not None and not predicted / OUTLIER <= seconds <= predicted * OUTLIER:
             self._strange += 1
             if self._strange < NEW_TRUTH:
                 return predicted
@@ -99,8 +103,9 @@ class CostModel:
         return predicted
 
     def _forget(self) -> None:
-        self._strange = 0
+        self._strange = self._taught = 0
         self._cost = None
+        self.largest_items = self.largest_units = 0.0
         self._squares = [[0.0] * 3 for _ in range(3)]
         self._products = [0.0] * 3
 
@@ -114,7 +119,10 @@ class CostModel:
                 squares[right] = keep * squares[right] + row[left] * row[right]
         self._units = keep * self._units + padded_units
         self._items = keep * self._items + items
+        self.largest_units = max(keep * self.largest_units, padded_units)
+        self.largest_items = max(keep * self.largest_items, items)
         self._fresh += 1
+        self._taught += 1
 
     def _fit(self) -> Cost:
         prior = self._prior()

@@ -9,15 +9,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from app.domain.cost import Cost
+from app.domain.cost import Cost, CostModel
 from app.domain.stages import MicroBatch, PreparedJob
 
 PATIENCE = 0.5
 """The share of its time limit that a micro-batch may be predicted to take."""
 SURE = 0.7
 """The share of `Caps.seconds` that it may be predicted to take, so that 99 of 100 stay below all of it."""
+LEAST_S = 1e-9
+"""No item takes less: for a division's sake."""
 PROBE = 8
 """Items of a micro-batch that may take so many seconds, as long as no time can be predicted."""
+REACH = 4
+"""How many times as large as the largest that was measured the next one may be, where it may take so many
+seconds: small ones, whose times differ by chance, do not tell what more items cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,19 @@ class Caps:
             units=units if self.units is None else min(self.units, units),
         )
 
+    def near(self, costs: CostModel) -> "Caps":
+        """These caps, and no micro-batch far larger than those that were measured, if it has to be over in
+        time.
+        """
+        if self.seconds is None or not costs.known:
+            return self
+        units = max(PROBE, int(REACH * costs.largest_units))
+        return replace(
+            self,
+            items=min(self.items, max(PROBE, int(REACH * costs.largest_items))),
+            units=units if self.units is None else min(self.units, units),
+        )
+
     def within(self, cost: Cost | None, mean_units: float) -> "Caps":
         """These caps in items of `mean_units`, so that a micro-batch is over in time. `cost` is in true
         seconds; None as long as nothing is known.
@@ -55,7 +73,7 @@ class Caps:
         left = SURE * self.seconds - cost.fixed
         if each * self.items <= left:
             return self
-        return replace(self, items=max(1, int(left / each)) if each else 1)
+        return replace(self, items=max(1, int(left / max(each, LEAST_S))))
 
 
 def plan(jobs: Sequence[PreparedJob], cost: Cost, caps: Caps, *, timed: bool = True) -> list[MicroBatch]:
@@ -131,7 +149,7 @@ def _room(width: int, cost: Cost, caps: Caps, patience: float | None) -> int:
     if patience is not None:
         each, left = cost.per_unit * width + cost.per_item, patience - cost.fixed
         if each * room > left:
-            room = int(left / each) if each else 1
+            room = int(left / max(each, LEAST_S))
     return max(1, room)
 
 

@@ -5,7 +5,7 @@ from math import ceil
 
 from app.domain.cost import Cost
 from app.domain.lanes import Lane
-from app.domain.planning import Caps
+from app.domain.planning import LEAST_S, Caps
 
 WORTH_S = {Lane.INTERACTIVE: 1.0, Lane.BATCH: 2.0}
 """Seconds of predicted work in a window. Longer ones pad less; what is claimed is beyond the reach of a
@@ -59,7 +59,7 @@ def window_for(
     if cost is None:
         most, worth, crumb = UNKNOWN * room, room, room
     else:
-        each = max(cost.per_unit * mean_units + cost.per_item, 1e-9)
+        each = max(cost.per_unit * mean_units + cost.per_item, LEAST_S)
         worth = min(room, ceil(cost.fixed / (OVERHEAD * each)) or 1)
         shared = each + cost.fixed / room
         # Never less than one micro-batch that is worth it, however slow the model.

@@ -38,11 +38,11 @@ def main() -> int:
     scenarios = [one for one in SCENARIOS if not options.only or one.name in options.only]
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         runs = options.runs.absolute() if options.runs else Path(folder) / "runs.jsonl"
-        step = options.stacks
-        shares = [range(options.first + one, options.seeds + 1, step) for one in range(step)]
-        with ProcessPoolExecutor(options.stacks) as pool:
-            for paired in (False, True):
-                names = [one.name for one in scenarios if one.paired is paired]
+        for alone, paired in ((True, False), (False, False), (False, True)):
+            names = [one.name for one in scenarios if (one.alone, one.paired) == (alone, paired)]
+            step = 1 if alone else options.stacks
+            shares = [range(options.first + one, options.seeds + 1, step) for one in range(step)]
+            with ProcessPoolExecutor(step) as pool:
                 list(pool.map(_share, shares, repeat(names), repeat(runs), repeat(Path(folder))))
         return write(runs)
 

@@ -40,6 +40,8 @@ class Scenario:
     """Whether `make test` plays it, too: not if another one that it plays is nearly the same."""
     paired: bool = False
     """Whether it needs a field with two servers of Postgres."""
+    alone: bool = False
+    """Whether it promises a speed, which nobody can judge beside other stacks."""
 
 
 SCENARIOS: list[Scenario] = []
@@ -56,11 +58,12 @@ def scenario(
     promise: str = _NO_LOSS,
     short: bool = True,
     paired: bool = False,
+    alone: bool = False,
 ) -> Callable[..., None]:
     """Put a function among the scenarios, under its own name."""
 
     def add(play: Callable[[Fault], None]) -> None:
-        SCENARIOS.append(Scenario(play.__name__, fault, promise, bound_s, play, short, paired))
+        SCENARIOS.append(Scenario(play.__name__, fault, promise, bound_s, play, short, paired, alone))
 
     return add
 
@@ -254,6 +257,7 @@ def redis_killed(fault: Fault) -> None:
     "Redis stopped for a while under load (2 minutes in the first run)",
     bound_s=_AFTER_REDIS_S,
     promise="Every submit answers 202, in less than twice the time; jobs run on",
+    alone=True,
 )
 def redis_away(fault: Fault) -> None:
     away_s = (LONG_AWAY_S if fault.seed == 1 else 10.0) if fault.field.long else 1.5

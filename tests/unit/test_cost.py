@@ -39,7 +39,8 @@ def test_after_50_micro_batches_the_median_prediction_is_within_15_percent(truth
     model, source = CostModel(), random.Random(seed)
     model.observe(8, 400, 1.0)  # the warm-up
     errors(model, truth, source, 50, noise=0.1)
-    assert statistics.median(errors(model, truth, source, 50, noise=0.1)) < 0.15
+    # Of so many that the noise itself has the median it should have, which is 0.07.
+    assert statistics.median(errors(model, truth, source, 200, noise=0.1)) < 0.15
 
 
 @settings(max_examples=100, deadline=None)

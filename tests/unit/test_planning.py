@@ -5,7 +5,7 @@ from itertools import combinations
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.domain.cost import Cost, CostModel
@@ -150,19 +150,23 @@ def test_a_nonsensical_cap_is_refused() -> None:
     spread=st.sampled_from([1, 50]),
     noise=st.floats(0, 0.12),
 )
+@example(seed=58663, fixed=1.0, per_item=0.0625, spread=50, noise=0.0625)
 def test_where_micro_batches_shall_be_short_99_of_100_are(
     seed: int, fixed: float, per_item: float, spread: int, noise: float
 ) -> None:
-    """By measured speed: nothing is known at first, and what is learned is learned from these."""
+    """By measured speed: nothing is known at first, and what is learned is learned from these. In the example
+    the first ones, of an item or two, differ by chance only.
+    """
     chance = random.Random(seed)
     costs = CostModel()
     limits = Caps(512, None, 10.0)
     took: list[float] = []
     for _ in range(60):
         known = costs.cost() if costs.known else None
-        window = window_for(Lane.BATCH, known, costs.mean_units, limits)
+        caps = limits.near(costs)
+        window = window_for(Lane.BATCH, known, costs.mean_units, caps)
         jobs = [prepared(number, chance.randint(1, spread), limit_s=600.0) for number in range(window.most)]
-        for batch in plan(jobs, costs.cost(), limits, timed=costs.known):
+        for batch in plan(jobs, costs.cost(), caps, timed=costs.known):
             size, units = len(batch.jobs), batch.padded_units
             seconds = (fixed + per_item * units / spread) * chance.lognormvariate(0, noise)
             costs.observe(size, units, seconds)
