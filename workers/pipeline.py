@@ -81,7 +81,7 @@ class DrainReport:
     jobs: int = 0
     batches: list[int] = field(default_factory=list)
     ended: str = "empty"
-    """Why it ended: `empty`, `slice`, `draining`, `yield` or `load_failed`."""
+    """Why it ended: `empty`, `slice`, `draining`, `yield`, `no_room` or `load_failed`."""
 
     def as_result(self) -> dict[str, Any]:
         return asdict(self)
@@ -142,9 +142,15 @@ def _drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
             child.ringer.ring(bell)
             report.ended = reason
             return report
-        claimed = _claimed_ahead(child, version) or claim(
-            child.engine, child.identity, version, lane, _window(child, runner, lane)
-        )
+        try:
+            claimed = _claimed_ahead(child, version) or claim(
+                child.engine, child.identity, version, lane, _window(child, runner, lane)
+            )
+        except NoRoom as error:
+            # Nothing was claimed, so there is nothing to give up. The sweep rings until there is room.
+            log.warning("claim.no_room", model=spec.name, lane=lane.label, reason=str(error))
+            report.ended = "no_room"
+            return report
         if claimed.jobs:
             child.held.claimed(bell, claimed.jobs)
             child.company.note(claimed.jobs)

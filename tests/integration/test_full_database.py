@@ -7,32 +7,40 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from aiohttp import web
 from pydantic import SecretStr
 
-from app.db import conservation, partitions
+from app.broker.ring import Ringer
+from app.db import conservation, deliveries, partitions
 from app.db.engine import copy_in, make_engine, sqlstate, transaction
+from app.domain.ids import new_uuid
 from app.domain.lanes import Lane
+from app.domain.stages import WorkerIdentity
 from app.errors import NoRoom
 from tests.integration.api.conftest import open_api
 from tests.support.bulk import Bulk, line
 from tests.support.crew import make_child
-from tests.support.jobs import Queue
+from tests.support.jobs import Queue, settings_for
+from tests.support.outbox import Outbox
+from tests.support.receiver import Received, receiver
 from tests.support.servers import PostgresServer
 from tests.support.small_disk import SmallDisk, database_on, needs_small_disk, small_disk
 from tests.support.waiting import wait_until
 from workers import pipeline
 from workers.child import Child
+from workers.drainflag import DrainFlag
 from workers.maintenance.prune import Prune
 from workers.maintenance.rescue import Rescue
 from workers.notify import Notifier
 from workers.pipeline import drain
+from workers.webhooks.sender import Sender
 
 pytestmark = needs_small_disk
 
@@ -138,6 +146,80 @@ def test_results_wait_for_room_past_their_deadline_and_nobody_is_charged(
 
 def _in_hand(queue: Queue) -> bool:
     return bool(queue.execute("SELECT FROM workers WHERE batch_deadline_at IS NOT NULL"))
+
+
+def test_who_can_claim_nothing_stays_who_it_is_and_works_once_there_is_room(
+    disk: SmallDisk, database_url: str, redis_url: str
+) -> None:
+    queue, child = Queue.open(database_url), make_child(database_url, redis_url)
+    ids = [queue.submit() for _ in range(200)]
+    child.ensure_announced()
+    disk.fill()
+    who, ended = child.identity.id, ""
+    while ended != "no_room":
+        # Leases fit into what is free of their table's pages for a while.
+        ended = drain(child, queue.echo, Lane.INTERACTIVE).ended
+        if ended == "empty":
+            ids.append(queue.submit())
+    assert child.identity.id == who
+    disk.free()
+    assert drain(child, queue.echo, Lane.INTERACTIVE).ended == "empty"
+    assert queue.execute("SELECT count(*) FROM job_results WHERE status = 'succeeded'") == [(len(ids),)]
+    assert queue.execute("SELECT count(*) FROM workers") == [(1,)]
+    queue.engine.dispose()
+    child.engine.dispose()
+
+
+def test_what_was_sent_is_not_sent_again_for_want_of_room(
+    disk: SmallDisk, database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_for(database_url, redis_url, allow_local_webhooks=True, worker={"linger_s": 0})
+    queue, waits, settling = Queue.open(database_url), threading.Event(), deliveries.settle
+    parts = {
+        "engine": make_engine(settings.database_url, pool_size=4, lookups_only=True),
+        "ringer": Ringer(settings.redis_url),
+        "identity": WorkerIdentity(
+            new_uuid(), "sender/0", "nowhere", 1, "sender", "on_demand", "none", ("webhooks",)
+        ),
+    }
+    sender = Sender(settings=settings, flag=DrainFlag(), **parts)  # type: ignore[arg-type]
+
+    def settle(*arguments: Any) -> Any:
+        try:
+            return settling(*arguments)
+        except NoRoom:
+            waits.set()
+            raise
+
+    def answer(_: Received) -> web.Response:
+        disk.fill()
+        return web.Response()
+
+    monkeypatch.setattr(deliveries, "settle", settle)
+    with receiver() as hooks:
+        hooks.answers["/hook"] = answer
+        Outbox(queue, settings).finish(20, webhook=hooks.url(), webhook_events=("completed",))
+
+        def deliver() -> None:
+            with suppress(NoRoom):
+                sender.deliver()
+
+        sending = threading.Thread(target=deliver)
+        sending.start()
+        assert waits.wait(20)
+        disk.free()
+        hooks.answers["/hook"] = 200
+        sending.join(30)
+        sender.deliver()
+        wait_until(lambda: _delivered(queue) == 20, 20, "all to be written down")
+        assert len({one.id for one in hooks.received}) == len(hooks.received) == 20
+    sender.stop()
+    queue.engine.dispose()
+
+
+def _delivered(queue: Queue) -> int:
+    ((count,),) = queue.execute("SELECT count(*) FROM webhook_results WHERE status = 'delivered'")
+    return int(count)
 
 
 def test_retention_makes_room_on_a_full_disk(disk: SmallDisk, database_url: str) -> None:

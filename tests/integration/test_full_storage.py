@@ -1,6 +1,7 @@
 """The disk under the file storage, or under a worker's exports, is full: told, waited for, nothing left."""
 
 import io
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests.support.crew import make_child
 from tests.support.jobs import Queue
 from tests.support.small_disk import SmallDisk, needs_small_disk, small_disk
 from workers import outputs
+from workers.bulk import spill
 from workers.outputs import Outputs
 from workers.pipeline import drain
 from workers.runners import exports
@@ -91,6 +93,21 @@ def test_a_batch_waits_for_room_for_its_output_and_leaves_no_half_file(
     assert [one["custom_id"] for one in outputs] == [str(n) for n in range(100)]
     assert errors == []
     bulk.close()
+
+
+def test_a_batch_with_many_wrong_lines_waits_for_room_for_temporary_files(
+    disk: SmallDisk, bulk: Bulk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(disk.folder))
+    monkeypatch.setattr(spill, "_IN_MEMORY", 1000)
+    batch_id = bulk.create([b"no line"] * 100)
+    disk.fill()
+    bulk.clerk.bookkeep()
+    assert bulk.get(batch_id).status == "validating"
+    disk.free()
+    bulk.due(batch_id)
+    bulk.clerk.bookkeep()
+    assert (bulk.get(batch_id).status, len(bulk.errors(batch_id))) == ("failed", 100)
 
 
 def test_a_job_whose_output_has_no_room_is_run_again_later_and_not_charged(
