@@ -2,7 +2,8 @@
 
 HeadraceError
 ├── SettingsError             a process can't start
-├── Unavailable               Postgres or Redis is out of reach
+├── Unavailable               Postgres, Redis or the file storage is out of reach
+│   └── NoRoom                it is there, and out of room: its disk, its memory, its connections
 ├── RequestError              what a client sent; app/api/problems.py alone turns it into HTTP
 │   ├── Malformed             400  can't be read at all
 │   ├── Unauthenticated       401
@@ -44,6 +45,15 @@ class Unavailable(HeadraceError):
 
     code = "unavailable"
     retryable = True
+
+
+class NoRoom(Unavailable):
+    """A service answers, but its disk is full or fails, or its memory or connections are used up.
+
+    Reading may still work. Somebody has to make room, so coming back at once is of no use.
+    """
+
+    code = "no_room"
 
 
 @dataclass(frozen=True)

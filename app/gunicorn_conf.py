@@ -57,6 +57,12 @@ util.write_error = _write_error
 wsgi.create = partial(wsgi.create, response_class=WholeResponse)
 
 
+# Whether a process lives is told by the times of a file: on a full or slow disk that must not be in doubt.
+_MEMORY = "/dev/shm"  # noqa: S108
+if os.access(_MEMORY, os.W_OK):
+    worker_tmp_dir = _MEMORY
+
+
 def _metrics_folder() -> Path:
     if _settings.metrics_dir:
         return _settings.metrics_dir
@@ -70,7 +76,10 @@ def _remove(folder: Path, owner: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-share_metrics(_metrics_folder())
+try:
+    share_metrics(_metrics_folder())
+except OSError as error:
+    print(f"headrace: metrics are not shared among processes: {error}", file=sys.stderr)  # noqa: T201
 
 
 def child_exit(_server: Any, worker: Any) -> None:

@@ -28,10 +28,10 @@ class Behind:
         if doing is not None:
             doing.result()
 
-    def wait(self, seconds: float) -> None:
-        """For another thread: wait until what is being done now has ended, whatever came of it."""
-        if (doing := self._doing) is not None:
-            wait([doing], timeout=seconds)
+    def wait(self, seconds: float) -> bool:
+        """Wait until what is being done now has ended, whatever came of it. Says whether it has."""
+        doing = self._doing
+        return doing is None or bool(wait([doing], timeout=seconds).done)
 
     def rest(self) -> None:
         """As `join`, whatever was raised."""

@@ -12,9 +12,9 @@ import orjson
 from app.db.engine import Engine
 from app.db.files import object_key
 from app.domain.ids import format_id
-from app.domain.stages import Failed, Outcome, SettledJob, StoredOutput, Succeeded
-from app.domain.states import JobStatus
-from app.errors import Unavailable
+from app.domain.stages import Failed, Outcome, Released, SettledJob, StoredOutput, Succeeded
+from app.domain.states import JobStatus, Reason
+from app.errors import NoRoom, Unavailable
 from app.intake.upload import put_aside, remove
 from app.observability import logs, metrics
 from app.storage import Storage
@@ -22,6 +22,8 @@ from app.storage import Storage
 log = logs.get_logger()
 
 RETRY_S = 0.5
+FULL_S = 60.0
+"""When a job is run again whose output the storage had no room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Outputs:
 
     def store(self, large: Sequence[Outcome], patience_s: float) -> list[Outcome]:
         """Their outputs become objects, and they name them. One that can't be stored in time fails, and is
-        tried again by its job's policy.
+        tried again by its job's policy; if the storage has no room, later and without a charge.
         """
         until = self.clock() + patience_s
         return [self._store(outcome, until) for outcome in large]
@@ -84,6 +86,8 @@ class Outputs:
             except Unavailable as error:
                 if self.clock() >= until:
                     log.warning("settle.output_not_stored", reason=str(error))
+                    if isinstance(error, NoRoom):
+                        return replace(outcome, verdict=Released(Reason.RETRY_BACKOFF, FULL_S))
                     message = f"the output has {len(output)} bytes, and the file storage could not take it"
                     return replace(outcome, verdict=Failed("output_not_stored", message, retryable=True))
             time.sleep(RETRY_S)

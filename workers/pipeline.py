@@ -10,7 +10,7 @@ clear the flag ─► claim a window ─► (more left? ring, so that other chil
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any
@@ -38,8 +38,8 @@ from app.domain.stages import (
 )
 from app.domain.states import Reason
 from app.domain.window import Window, window_for
-from app.errors import Unavailable
-from app.observability import metrics, tracing
+from app.errors import NoRoom, Unavailable
+from app.observability import logs, metrics, tracing
 from workers.batch import batch
 from workers.child import Child
 from workers.claim import claim
@@ -47,16 +47,28 @@ from workers.context import BatchContext
 from workers.infer import Running, infer
 from workers.learn import learn
 from workers.runners.base import Runner
+from workers.runners.cache import RETRY_LOAD_S
 from workers.runners.local import LoadFailed
 from workers.settle import settle
 from workers.watchdog import guarded
 
 SETTLE_RETRY_S = 0.5
 
+FULL_S = 240.0
+"""How long results wait for a Postgres that answers and has no room: heartbeats get through, and leases last.
+Celery's limit for a drain allows for it, unless a model was loaded in the same drain.
+"""
+
+LATE_S = 1.0
+"""After how long of waiting for another micro-batch to be settled this one is put down."""
+
 DEAR_S = 1.0
 """What took this long on a machine that may vanish is settled before anything else runs: that costs next to
 nothing, and else two such micro-batches could be lost at once.
 """
+
+
+log = logs.get_logger()
 
 
 @dataclass
@@ -69,7 +81,7 @@ class DrainReport:
     jobs: int = 0
     batches: list[int] = field(default_factory=list)
     ended: str = "empty"
-    """Why it ended: `empty`, `slice`, `draining`, `yield` or `load_failed`."""
+    """Why it ended: `empty`, `slice`, `draining`, `yield`, `no_room` or `load_failed`."""
 
     def as_result(self) -> dict[str, Any]:
         return asdict(self)
@@ -118,7 +130,7 @@ def _drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
     try:
         runner = child.runners.get(version)
     except LoadFailed as error:
-        return _fail_to_load(child, version, lane, str(error), report)
+        return _fail_to_load(child, version, lane, error, report)
     until = child.clock() + child.settings.slice_s
     while True:
         # At least one micro-batch before it makes room: bulk is slowed down by others, never stopped.
@@ -130,9 +142,15 @@ def _drain(child: Child, version: ModelVersion, lane: Lane) -> DrainReport:
             child.ringer.ring(bell)
             report.ended = reason
             return report
-        claimed = _claimed_ahead(child, version) or claim(
-            child.engine, child.identity, version, lane, _window(child, runner, lane)
-        )
+        try:
+            claimed = _claimed_ahead(child, version) or claim(
+                child.engine, child.identity, version, lane, _window(child, runner, lane)
+            )
+        except NoRoom as error:
+            # Nothing was claimed, so there is nothing to give up. The sweep rings until there is room.
+            log.warning("claim.no_room", model=spec.name, lane=lane.label, reason=str(error))
+            report.ended = "no_room"
+            return report
         if claimed.jobs:
             child.held.claimed(bell, claimed.jobs)
             child.company.note(claimed.jobs)
@@ -315,6 +333,8 @@ def finish_behind(child: Child, outcomes: Sequence[Outcome]) -> None:
     if large:
         finish(child, outcomes)
     else:
+        if not child.behind.wait(LATE_S):
+            _put_down(child, plain)
         child.behind.do(lambda: _finish(child, plain))
 
 
@@ -339,23 +359,38 @@ def finish(child: Child, outcomes: Sequence[Outcome]) -> None:
 def _finish(child: Child, outcomes: Sequence[Outcome]) -> Sequence[SettledJob]:
     """Settle and notify.
 
-    Results are dear, and a restart of Postgres takes seconds: keep trying for most of a lease's life.
-    Trying again is safe, since a settle that was committed without our hearing of it removes no lease twice.
+    Results are dear, and a restart of Postgres takes seconds: keep trying for most of a lease's life, and
+    longer while Postgres is there and only has no room. Trying again is safe, since a settle that was
+    committed without our hearing of it removes no lease twice.
     """
     child.held.forget(outcome.job for outcome in outcomes)
-    patience = child.clock() + child.settings.lease_ttl_s * 0.8
+    began, waits = child.clock(), False
     while True:
         try:
             settled = settle(child.engine, child.identity, outcomes)
             break
-        except Unavailable:
-            if child.clock() >= patience:
+        except Unavailable as error:
+            full = isinstance(error, NoRoom) and not child.lease.is_over()
+            if child.clock() - began >= (FULL_S if full else child.settings.lease_ttl_s * 0.8):
                 raise
+            if not waits:
+                log.warning("settle.waits", jobs=len(outcomes), reason=str(error))
+            waits = True
+            if full:
+                _put_down(child, outcomes)
             time.sleep(SETTLE_RETRY_S)
+    if waits:
+        log.info("settle.goes_on", jobs=len(outcomes), seconds=round(child.clock() - began, 1))
     child.notifier.settled(settled)
     if any(job.told for job in settled):
         child.ringer.ring(DeliveryBell())
     return settled
+
+
+def _put_down(child: Child, outcomes: Sequence[Outcome]) -> None:
+    """These can't be settled yet. Their deadline passes meanwhile, and it was kept."""
+    with suppress(Unavailable):
+        workers.put_down(child.engine, child.identity.id, [outcome.job.id for outcome in outcomes])
 
 
 def _marked(child: Child, planned: MicroBatch) -> MicroBatch | None:
@@ -422,11 +457,16 @@ def _mark(child: Child, jobs: tuple[PreparedJob, ...], deadline_s: float) -> fro
 
 
 def _fail_to_load(
-    child: Child, version: ModelVersion, lane: Lane, message: str, report: DrainReport
+    child: Child, version: ModelVersion, lane: Lane, error: LoadFailed, report: DrainReport
 ) -> DrainReport:
-    """Each job learns why, and comes back after its own backoff: another worker, or a later load, may do."""
+    """Each job learns why, and comes back after its own backoff: another worker, or a later load, may do.
+    For what is wrong with this machine none is charged.
+    """
     window = window_for(lane, None, 1.0, Caps(version.spec.max_batch_items))
-    failed = Failed("model_load_failed", message, retryable=True)
+    failed: Failed | Released = Failed("model_load_failed", str(error), retryable=True)
+    if error.of_the_machine:
+        failed = Released(Reason.RETRY_BACKOFF, RETRY_LOAD_S)
+    log.warning("load.failed", model=version.spec.name, version=version.spec.version, reason=str(error))
     while claimed := claim(child.engine, child.identity, version, lane, window).jobs:
         finish(child, [Outcome(job, failed) for job in claimed])
         report.jobs += len(claimed)

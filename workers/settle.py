@@ -56,7 +56,7 @@ def _settlement(outcome: Outcome, jitter: Callable[[], float]) -> Settlement:
         case Canceled():
             status, kind = JobStatus.CANCELED, AttemptOutcome.CANCELED
         case Released():
-            reason = verdict.reason
+            reason, delay_s = verdict.reason, verdict.delay_s
         case Failed():
             kind, charge, code = AttemptOutcome.ERROR, 1, verdict.code
             attempt = job.attempt + 1

@@ -187,6 +187,12 @@ _CODES = (
     ),
     ErrorCode("unavailable", 503, "Unavailable", "A service behind this one is away. Try again."),
     ErrorCode(
+        "no_room",
+        503,
+        "No room",
+        "The database or the file storage is full. Nothing was kept; come back after Retry-After seconds.",
+    ),
+    ErrorCode(
         "too_many_waiters", 503, "Too many streams", "This process holds as many as it may. Try again."
     ),
     ErrorCode(

@@ -17,7 +17,7 @@ from app.intake.authenticate import Principal
 View = Callable[..., Response]
 
 _KEY_ERRORS = ("missing_api_key", "invalid_api_key", "too_many_requests")
-_ANY_ERRORS = ("unavailable", "internal_error")
+_ANY_ERRORS = ("unavailable", "no_room", "internal_error")
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,8 @@ _STATUS: tuple[tuple[type[HeadraceError], int], ...] = (
 _FRAMEWORK = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 429: "too_many_requests"}
 _RETRY_SOON = frozenset({"idempotency_in_flight"})
 _RETRY_AFTER_S = 1
+_ROOM_AFTER_S = 15
+"""Nobody makes room within a second."""
 _log = get_logger()
 
 
@@ -91,7 +93,7 @@ def _ours(error: HeadraceError) -> Response:
         if error.violated:
             extensions["violated-policies"] = list(error.violated)
     elif retryable:
-        headers["Retry-After"] = str(_RETRY_AFTER_S)
+        headers["Retry-After"] = str(_ROOM_AFTER_S if isinstance(error, errors.NoRoom) else _RETRY_AFTER_S)
     elif isinstance(error, errors.WorkFailed):
         # OpenAI's clients repeat whatever is a 5xx, unless they are told that it is in vain.
         headers["X-Should-Retry"] = "false"

@@ -28,6 +28,8 @@ def make_celery(redis_url: SecretStr) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # A Redis that answers and refuses, as a primary does that became a replica, must not end a worker.
+        broker_channel_error_retry=True,
         task_publish_retry=False,
         enable_utc=True,
         timezone="UTC",

@@ -14,11 +14,17 @@ from pydantic import SecretStr
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from app.observability.logs import get_logger
+
 Result = TypeVar("Result")
 
 CONNECT_TIMEOUT_S = 0.3
 SOCKET_TIMEOUT_S = 1.0
-PING_EVERY_S = 1.0
+ASK_EVERY_S = 1.0
+PROBE_MS = 1000
+_PROBE = "headrace:probe"
+
+_log = get_logger()
 
 
 def make_client(url: SecretStr, **options: Any) -> "redis.Redis":
@@ -36,9 +42,9 @@ def _beside(call: Callable[[], None]) -> None:
 
 
 class BestEffort:
-    """Runs calls to Redis that may fail. After a failure none is made until Redis has answered a ping again.
+    """Runs calls to Redis that may fail. After a failure none is made until Redis has taken a write again.
 
-    The pings are made beside, about once a second: a server that hangs costs each of them a full timeout, and
+    It is asked beside, about once a second: a server that hangs costs each of them a full timeout, and
     no call waits to find out.
     """
 
@@ -60,22 +66,27 @@ class BestEffort:
             return None
         try:
             return call(self.client)
-        except (redis.RedisError, OperationalError, OSError):
+        except (redis.RedisError, OperationalError, OSError) as error:
             if self._away_in != os.getpid():
                 self._away_in = os.getpid()
+                _log.warning("redis.away", reason=f"{type(error).__name__}: {error}"[:200])
                 self._beside(partial(_until_back, weakref.ref(self), self._pause))
             return None
 
     def reachable(self) -> bool:
-        """Whether Redis answers a ping now, away or not."""
+        """Whether Redis answers now, away or not, and takes a write: one that is full or a replica takes
+        none, and answers every ping.
+        """
         try:
-            return bool(self.client.ping())
+            return bool(self.client.set(_PROBE, 1, px=PROBE_MS))
         except (redis.RedisError, OSError):
             return False
 
     def back(self) -> bool:
         """Ask again from now on, if Redis answers."""
         if self.reachable():
+            if self._away_in:
+                _log.info("redis.back")
             self._away_in = 0
             return True
         return False
@@ -85,4 +96,4 @@ def _until_back(whose: "weakref.ref[BestEffort]", pause: Callable[[float], objec
     # Nobody waits for what nobody will ask.
     while (owner := whose()) is not None and not owner.back():
         del owner
-        pause(PING_EVERY_S)
+        pause(ASK_EVERY_S)

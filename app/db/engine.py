@@ -13,9 +13,10 @@ from psycopg.rows import namedtuple_row
 from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, TextClause, create_engine, event
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
+from sqlalchemy.exc import DBAPIError, TimeoutError
 
 from app.db import scope
+from app.db.trouble import is_of_the_server, trouble
 from app.errors import Unavailable
 
 # A lost server must be noticed by the process that waits for it, well within a lease (30 s).
@@ -181,8 +182,10 @@ def copy_in(connection: Connection, statement: str, rows: Iterable[str]) -> None
         with cursor.copy(statement) as copy:
             for part in _parts(rows):
                 copy.write(part)
-    except psycopg.OperationalError as error:
-        raise Unavailable("the database is not reachable") from error
+    except psycopg.Error as error:
+        if is_of_the_server(error):
+            raise trouble(error) from error
+        raise
     finally:
         cursor.close()
 
@@ -202,7 +205,7 @@ def _parts(rows: Iterable[str]) -> Iterator[bytes]:
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Turn "the server is not there" into `Unavailable`; every other error is a bug and passes through,
+    """Turn the server's own troubles into `Unavailable`; every other error is a bug and passes through,
     without the values that Postgres quotes: who catches it may show it anywhere, as Celery does in Flower.
     """
     try:
@@ -210,8 +213,8 @@ def translate_errors() -> Iterator[None]:
     except TimeoutError as error:
         raise Unavailable("no database connection became free in time") from error
     except DBAPIError as error:
-        if error.connection_invalidated or isinstance(error, OperationalError):
-            raise Unavailable("the database is not reachable") from error
+        if error.connection_invalidated or is_of_the_server(error.orig):
+            raise trouble(error.orig) from error
         if isinstance(error.orig, psycopg.Error):
             error.args = (_forget_values(error.orig),)
         raise
@@ -233,4 +236,5 @@ def _forget_values(error: psycopg.Error) -> str:
 
 def sqlstate(error: Unavailable) -> str | None:
     """Postgres's code for why, if it said so itself."""
-    return getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)
+    cause = error.__cause__
+    return getattr(getattr(cause, "orig", cause), "sqlstate", None)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import Engine, text
@@ -142,6 +143,13 @@ def only_one(engine: Engine, lock: int) -> Iterator[bool]:
     with transaction(engine) as connection:
         connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         yield connection.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": lock}).scalar_one()
+
+
+def now(engine: Engine) -> datetime:
+    """The database's clock."""
+    with connect(engine) as connection:
+        moment: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return moment
 
 
 def promote(engine: Engine, limit: int = 1000) -> int:

@@ -41,6 +41,14 @@ _MARK = text(
     SELECT job_id FROM job_leases WHERE worker_id = :id AND cancel_requested
     """
 )
+# As settle does, when it can't be written: what ran has ended, and has no deadline any more. Unless the
+# worker has taken up the next ones meanwhile.
+_PUT_DOWN = text(
+    """
+    UPDATE workers SET batch = '{}', batch_deadline_at = NULL
+     WHERE id = :id AND batch <@ CAST(:batch AS uuid[]) AND batch_deadline_at IS NOT NULL
+    """
+)
 _DRAIN = text(
     """
     UPDATE workers
@@ -189,6 +197,12 @@ def mark(engine: Engine, worker_id: UUID, batch: Sequence[UUID], budget_s: float
     """
     asked = rows(engine, _MARK, {"id": worker_id, "batch": list(batch), "budget_s": budget_s})
     return frozenset(row.job_id for row in asked)
+
+
+def put_down(engine: Engine, worker_id: UUID, batch: Sequence[UUID]) -> None:
+    """Note that these jobs have run: they are no suspects, however long it takes to settle them."""
+    with connect(engine) as connection:
+        connection.execute(_PUT_DOWN, {"id": worker_id, "batch": list(batch)})
 
 
 def stop(engine: Engine, worker_id: UUID, cause: DrainCause | None = None) -> None:

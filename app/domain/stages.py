@@ -202,9 +202,10 @@ class Canceled:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Not run: goes back to the queue without a charge."""
+    """Goes back to the queue without a charge, not to be claimed for `delay_s`."""
 
     reason: str
+    delay_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

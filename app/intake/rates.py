@@ -55,6 +55,7 @@ class RateLimiter:
             RedisStorage(url.get_secret_value(), connection_pool=client.connection_pool, key_prefix="")
         )
         self._own: MovingWindowRateLimiter | None = None
+        self._own_at = 0.0
         self._defaults = defaults
         self._wall = wall
 
@@ -98,13 +99,20 @@ class RateLimiter:
         for policy in policies:
             let_through = limiter.hit(policy.item, policy.name, policy.whose)
             reset, left = limiter.get_window_stats(policy.item, policy.name, policy.whose)
-            state = State(policy, left if let_through else 0, max(1, round(reset - self._wall() + 0.5)))
+            # A clock that was set back since would have it longer than a window is.
+            more_in_s = min(WINDOW_S, max(1, round(reset - self._wall() + 0.5)))
+            state = State(policy, left if let_through else 0, more_in_s)
             states.append(state)
             if not let_through:
                 return states, state
         return states, None
 
     def _alone(self) -> MovingWindowRateLimiter:
+        now, before = self._wall(), self._own_at
+        self._own_at = now
+        if self._own is not None and now < before:
+            # The clock was set back, and what it counted is in the future: it would count for that long.
+            self._own = MovingWindowRateLimiter(MemoryStorage())
         if self._own is None:
             self._own = MovingWindowRateLimiter(MemoryStorage())
             _log.warning("limits.alone", reason="Redis is away: each process counts requests on its own")

@@ -36,7 +36,11 @@ class Readiness:
     def __init__(self, engine: Engine, ringer: Ringer, clock: Callable[[], float] = time.monotonic) -> None:
         self._checks: dict[str, Callable[[], str | None]] = {
             "postgres": lambda: _postgres(engine),
-            "redis": lambda: None if ringer.reachable() else "not reachable: jobs start later than usual",
+            "redis": lambda: (
+                None
+                if ringer.reachable()
+                else "not reachable, or it takes no writes: jobs start later than usual"
+            ),
         }
         self._clock = clock
         self._lock = threading.Lock()

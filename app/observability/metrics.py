@@ -6,6 +6,7 @@ metric, and no more of them than `MOST_TENANTS` a process.
 """
 
 import os
+from contextlib import suppress
 from functools import lru_cache
 
 from prometheus_client import (
@@ -19,7 +20,11 @@ from prometheus_client import (
     multiprocess,
 )
 
+from app.observability.reserved import reserve_blocks
+
 __all__ = ["CONTENT_TYPE_LATEST", "accepted_of", "all_processes", "exposition", "forget_process"]
+
+reserve_blocks()
 
 MOST_TENANTS = 50
 """Tenants a process names; all that come after them are counted together as `other`."""
@@ -46,6 +51,12 @@ HTTP_WAITING = Gauge(
     "headrace_http_waiting",
     "Long polls and event streams held open now.",
     multiprocess_mode="livesum",
+)
+NO_ROOM = Counter(
+    "headrace_no_room",
+    "Errors of `postgres` (disk full or failing, memory or connections used up) and of the file `storage` "
+    "(full, failing or read only), by service.",
+    ["service"],
 )
 HTTP_BUGS = Counter("headrace_http_bugs", "Requests that ended in an exception nobody expected.")
 ACCEPT_JOBS = Counter("headrace_accept_jobs", "Jobs accepted, by model.", ["model"])
@@ -261,7 +272,7 @@ def exposition() -> bytes:
 
 def all_processes() -> CollectorRegistry:
     """What collects from all processes that share a folder, or from this one."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    if not os.path.isdir(os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")):
         return REGISTRY
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)
@@ -271,4 +282,5 @@ def all_processes() -> CollectorRegistry:
 def forget_process(pid: int) -> None:
     """Drop the gauges of a process that ended; its counters stay."""
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        multiprocess.mark_process_dead(pid)
+        with suppress(OSError):
+            multiprocess.mark_process_dead(pid)

@@ -1,14 +1,23 @@
 """A storage in a folder of this machine, or of a file system that all machines mount."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from app.errors import Unavailable
+from app.errors import NoRoom, Unavailable
+from app.observability import metrics
 from app.storage.store import CHUNK, Storage, StorageMissing, Writer, checked, cut_short
 from app.storage.waiting import aside
+
+_NO_ROOM = {
+    errno.ENOSPC: "the file storage is full",
+    errno.EDQUOT: "the file storage is full",
+    errno.EROFS: "the file storage can only be read",
+    errno.EIO: "the file storage's disk fails",
+}
 
 
 class LocalStorage(Storage):
@@ -122,7 +131,10 @@ def _failures_told() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise Unavailable("the file storage can't be used") from error
+        if error.errno in _NO_ROOM:
+            metrics.NO_ROOM.labels("storage").inc()
+            raise NoRoom(_NO_ROOM[error.errno]) from error
+        raise Unavailable(f"the file storage can't be used: {error.strerror}") from error
 
 
 @contextmanager

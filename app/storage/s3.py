@@ -7,11 +7,13 @@ Where it is and who may use it comes from the environment, as AWS's SDK reads it
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
+from http import HTTPStatus
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
-from app.errors import SettingsError, Unavailable
+from app.errors import NoRoom, SettingsError, Unavailable
+from app.observability import metrics
 from app.storage.store import CHUNK, Storage, StorageMissing, Writer, checked, cut_short
 
 _PART = 5 * CHUNK
@@ -150,4 +152,7 @@ def _failures_told() -> Iterator[None]:
         answer = getattr(error, "response", None) or {}
         if answer.get("Error", {}).get("Code") in _ABSENT:
             raise StorageMissing("nothing is stored under this key") from error
+        if answer.get("ResponseMetadata", {}).get("HTTPStatusCode") == HTTPStatus.INSUFFICIENT_STORAGE:
+            metrics.NO_ROOM.labels("storage").inc()
+            raise NoRoom("the file storage is full") from error
         raise Unavailable("the file storage can't be used") from error

@@ -1,20 +1,23 @@
 """The hot path's way to Postgres: errors and lost connections as everywhere else."""
 
 import json
+import socketserver
 import subprocess
 import sys
+import threading
 import traceback
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from app.db.engine import connect, copy_in, make_engine, rows, sqlstate, transaction
-from app.errors import Unavailable
+from app.errors import NoRoom, Unavailable
 from app.settings import Worker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,6 +121,93 @@ def test_what_postgres_quotes_is_in_no_error(database_url: str) -> None:
     with pytest.raises(DBAPIError, match='relation "nowhere" does not exist'):
         rows(engine, text("SELECT FROM nowhere"), {})
     engine.dispose()
+
+
+LOCKS = "SELECT count(pg_advisory_xact_lock(n)) FROM generate_series(1, 1000000) AS n"
+SPILL = "SELECT count(*) FROM (SELECT n FROM generate_series(1, 1000000) AS n ORDER BY n DESC) AS sorted"
+
+
+def raised(code: str) -> str:
+    return f"DO $$ BEGIN RAISE EXCEPTION 'as if' USING ERRCODE = '{code}'; END $$"
+
+
+@pytest.mark.parametrize(
+    ("before", "statement", "code", "said"),
+    [
+        ("SELECT", LOCKS, "53200", "out of memory"),
+        ("SET temp_file_limit = '64kB'; SET work_mem = '64kB'", SPILL, "53400", "limit of its configuration"),
+        ("SELECT", raised("58030"), "58030", "can't read or write its disk"),
+    ],
+)
+def test_a_server_that_is_out_of_something_is_not_away(
+    database_url: str, before: str, statement: str, code: str, said: str
+) -> None:
+    engine = make_engine(SecretStr(database_url), pool_size=1)
+    with connect(engine) as connection:
+        connection.exec_driver_sql(before)
+    for way in (lambda: rows(engine, text(statement), {}), lambda: by_sqlalchemy(engine, statement)):
+        with pytest.raises(NoRoom, match=said) as refused:
+            way()
+        assert sqlstate(refused.value) == code
+    assert rows(engine, ONE, {"n": 1})[0].n == 1
+    engine.dispose()
+
+
+def by_sqlalchemy(engine: Engine, statement: str) -> None:
+    with connect(engine) as connection:
+        connection.exec_driver_sql(statement)
+
+
+def test_what_postgres_can_never_do_is_a_bug(database_url: str) -> None:
+    """Nobody shall try it again and again."""
+    engine = make_engine(SecretStr(database_url))
+    with pytest.raises(DBAPIError, match="54000"):
+        by_sqlalchemy(engine, raised("54000"))
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "kind", "said"),
+    [
+        ("53300", "sorry, too many clients already", NoRoom, "takes no more connections"),
+        ("53300", "remaining connection slots are reserved for x", NoRoom, "takes no more connections"),
+        ("08P01", "no more connections allowed (max_client_conn)", NoRoom, "takes no more connections"),
+        ("57P03", "the database system is starting up", Unavailable, "is starting up"),
+        ("57P03", "the database system is in recovery mode", Unavailable, "is starting up"),
+        ("57P03", "the database system is shutting down", Unavailable, "is shutting down"),
+        ("28P01", 'password authentication failed for user "x"', Unavailable, "refuses the user or the"),
+        ("XX000", "whatever else", Unavailable, "not reachable"),
+    ],
+)
+def test_a_server_that_lets_nobody_in_is_heard(code: str, words: str, kind: type, said: str) -> None:
+    """Whose words come without their code: libpq keeps it to itself."""
+    with _door(code, words) as port:
+        engine = make_engine(SecretStr(f"postgresql://x:y@127.0.0.1:{port}/z?sslmode=disable"))
+        with pytest.raises(Unavailable) as refused:
+            rows(engine, ONE, {"n": 1})
+        assert type(refused.value) is kind
+        assert said in str(refused.value)
+
+
+@contextmanager
+def _door(code: str, words: str) -> Iterator[int]:
+    """A port where every greeting is answered by this."""
+
+    class Refuse(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1000)
+            told = b"".join(
+                field + value.encode() + b"\0"
+                for field, value in ((b"S", "FATAL"), (b"V", "FATAL"), (b"C", code), (b"M", words))
+            )
+            self.request.sendall(b"E" + (len(told) + 5).to_bytes(4, "big") + told + b"\0")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refuse) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield int(server.server_address[1])
+        server.shutdown()
+        thread.join()
 
 
 def _has_networks_of_its_own() -> bool:

@@ -15,7 +15,7 @@ from app.db import cancel, conservation, rescue, upkeep
 from app.domain.draining import DrainCause
 from app.domain.lanes import Lane
 from app.domain.retry import RetryPolicy
-from app.errors import Unavailable
+from app.errors import NoRoom, Unavailable
 from app.settings import Worker as WorkerSettings
 from tests.support.crew import make_child, register
 from tests.support.jobs import Queue
@@ -248,6 +248,41 @@ def test_a_settle_that_meets_a_restart_of_postgres_is_tried_again(
     drain(child, queue.echo, Lane.INTERACTIVE)
     assert queue.get(job_id).status == "succeeded"
     assert next(calls) == 3
+
+
+def test_what_waits_behind_an_unsettled_micro_batch_is_in_nobodys_hand(
+    queue: Queue, child: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second has run and waits for the first, which Postgres has no room for. Its deadline may pass."""
+    version, settling = register(queue, "Double"), pipeline.settle
+    ids = [queue.submit({"value": 1 + n / 100}, version=version) for n in range(8)]
+    full, ran, inferring = threading.Event(), threading.Event(), pipeline.infer
+    full.set()
+
+    def infer(micro_batch, *rest):  # type: ignore[no-untyped-def]
+        outcomes = inferring(micro_batch, *rest)
+        if ids[4] in [prepared.job.id for prepared in micro_batch.jobs]:
+            ran.set()
+        return outcomes
+
+    def settle(engine, worker, outcomes):  # type: ignore[no-untyped-def]
+        if outcomes and full.is_set():
+            raise NoRoom("the disk is full")
+        return settling(engine, worker, outcomes)
+
+    monkeypatch.setattr(pipeline, "infer", infer)
+    monkeypatch.setattr(pipeline, "settle", settle)
+    monkeypatch.setattr(pipeline, "SETTLE_RETRY_S", 0.05)
+    monkeypatch.setattr(pipeline, "LATE_S", 0.05)
+    working = threading.Thread(target=drain, args=(child, version, Lane.INTERACTIVE))
+    working.start()
+    try:
+        wait_until(lambda: ran.is_set(), 20, "the second to run")
+        wait_until(lambda: queue.execute("SELECT batch FROM workers") == [([],)], 20, "it to be put down")
+    finally:
+        full.clear()
+        working.join(20)
+    assert {queue.get(job_id).status for job_id in ids} == {"succeeded"}
 
 
 def test_patience_with_postgres_ends_before_the_lease_does(

@@ -11,11 +11,12 @@ from pydantic import SecretStr
 from sqlalchemy import TextClause, text
 
 from app.broker.ring import FLAG_TTL_MS, Ringer, doorbell_for
-from app.db import conservation, models, partitions, rescue, upkeep
+from app.db import conservation, models, partitions, rescue, upkeep, workers
 from app.db.engine import make_engine, transaction
 from app.domain.ids import boundary
 from app.domain.lanes import Lane
 from app.domain.model import ModelVersion
+from app.errors import NoRoom
 from tests.support.jobs import Queue, failed, succeeded
 from workers.maintenance.expire import Expire
 from workers.maintenance.promote import Promote
@@ -233,12 +234,55 @@ def test_a_failing_service_stops_no_other_and_each_keeps_its_own_time(queue: Que
 def test_rescue_service_brings_back_what_a_silent_worker_held(queue: Queue, redis_url: str) -> None:
     job_id, worker = queue.submit(), queue.worker()
     queue.claim(worker)
-    service = Rescue(queue.engine, Notifier(SecretStr(redis_url)), lease_ttl_s=30, max_crashes=3)
+    now = [0.0]
+    service = Rescue(queue.engine, Notifier(SecretStr(redis_url)), 30, 3, clock=lambda: now[0])
     assert service.run_once() == 0
+    now[0] += 10
     queue.execute("UPDATE workers SET heartbeat_at = now() - interval '40 s'")
     assert service.run_once() == 1
     assert service.run_once() == 0
     assert queue.get(job_id).status == "queued"
+
+
+def test_after_an_outage_those_who_live_may_speak_before_anybody_is_declared_dead(
+    queue: Queue, redis_url: str
+) -> None:
+    """Nobody could say "still here" meanwhile, and what had run could not be settled."""
+    now = [0.0]
+    service = Rescue(queue.engine, Notifier(SecretStr(redis_url)), 30, 3, clock=lambda: now[0])
+    ids = [queue.submit() for _ in range(2)]
+    live, dead = queue.worker(), queue.worker()
+    (ran,) = queue.claim(live, 1)
+    queue.claim(dead, 1)
+    now[0] = 10
+    assert service.run_once() == 0
+    queue.execute(
+        "UPDATE workers SET heartbeat_at = now() - interval '1 minute',"
+        " batch_deadline_at = now() - interval '1 minute'"
+    )
+    now[0] = 70
+    assert service.run_once() == 0
+    workers.heartbeat(queue.engine, live.id, {})
+    settle(queue.engine, live, [succeeded(ran)])
+    now[0] = 75
+    assert service.run_once() == 0
+    now[0] = 80
+    assert service.run_once() == 1
+    assert queue.execute("SELECT id FROM workers WHERE state = 'dead'") == [(dead.id,)]
+    assert {queue.get(job_id).status for job_id in ids} == {"succeeded", "queued"}
+
+
+def test_a_service_that_finds_no_room_does_not_keep_the_others_from_making_some(queue: Queue) -> None:
+    done: list[str] = []
+
+    def full() -> int:
+        raise NoRoom("the disk is full")
+
+    services = [Every("full", 1, full), Every("prune", 1, lambda: done.append("prune") or 0)]
+    scheduler = Scheduler(queue.engine, services, 1.0)
+    with pytest.raises(NoRoom):
+        scheduler.tick()
+    assert done == ["prune"]
 
 
 def names(queue: Queue) -> set[str]:

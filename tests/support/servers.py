@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psycopg
 
-from app.embedded import leftovers, reach, valkey
+from app.embedded import account, leftovers, reach, valkey
 from app.embedded.ports import Ports
 from app.embedded.postgres import API_USER, TUNING, Postgres
 from app.embedded.program import Program
@@ -56,11 +56,17 @@ class PostgresServer:
             cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
+    def give(self, folder: Path) -> None:
+        """Make a folder the server's own, as when it runs as another user than we do."""
+        if (user := account.for_postgres()) is not None:
+            account.open_path(folder)
+            account.give(folder, user)
+
     @contextlib.contextmanager
-    def database(self, template: str = "template1") -> Iterator[str]:
+    def database(self, template: str = "template1", options: str = "") -> Iterator[str]:
         """The URL of a new database, a copy of `template`; dropped at the end with its connections."""
         name = f"test_{next(self._numbers)}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} {options}")
         try:
             yield self.url(name)
         finally:

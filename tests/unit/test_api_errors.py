@@ -20,6 +20,7 @@ ELSEWHERE = {
     "method_not_allowed",
     "internal_error",
     "unavailable",
+    "no_room",
     "not_ready",
     "range_not_satisfiable",
     "storage_not_configured",

@@ -5,21 +5,21 @@ from typing import Any
 
 import redis
 
-from app.broker.redis import PING_EVERY_S, BestEffort
+from app.broker.redis import ASK_EVERY_S, BestEffort
 
 
 class Server:
     """Answers or hangs up, and counts who asks."""
 
     def __init__(self) -> None:
-        self.away, self.asked, self.pings = False, 0, 0
+        self.away, self.asked, self.probes = False, 0, 0
         self.beside: list[Callable[[], None]] = []
         self.pauses: list[float] = []
         client: Any = self
         self.breaker = BestEffort(client, self.beside.append, self.wait)
 
-    def ping(self) -> bool:
-        self.pings += 1
+    def set(self, _name: str, _value: int, px: int) -> bool:
+        self.probes += 1
         if self.away:
             raise redis.TimeoutError
         return True
@@ -45,13 +45,13 @@ def test_one_call_finds_that_redis_is_away_and_none_waits_until_it_is_back() -> 
     assert [server.ask() for _ in range(1000)] == [None] * 1000
     assert (server.asked, len(server.beside)) == (1, 1)
     server.beside[0]()
-    assert server.pauses == [PING_EVERY_S] * 120
-    assert server.pings == 121
+    assert server.pauses == [ASK_EVERY_S] * 120
+    assert server.probes == 121
     assert (server.ask(), server.ask()) == (1, 1)
     assert len(server.beside) == 1
 
 
-def test_calls_that_fail_together_start_one_ping() -> None:
+def test_calls_that_fail_together_are_followed_by_one_question() -> None:
     server = Server()
     seen: list[int | None] = []
 

@@ -9,7 +9,7 @@ import structlog
 
 from app.db import upkeep
 from app.db.engine import Engine
-from app.errors import Unavailable
+from app.errors import NoRoom, Unavailable
 from app.observability import metrics
 
 log = structlog.get_logger()
@@ -63,8 +63,12 @@ class Scheduler:
             stop.wait(self._tick_s)
 
     def tick(self) -> dict[str, int]:
-        """Run every service that is due. Returns name → count of what each did."""
+        """Run every service that is due. Returns name → count of what each did.
+
+        Raises `NoRoom` once all have run if one found none: what the others do may be what makes room.
+        """
         done: dict[str, int] = {}
+        full: NoRoom | None = None
         with upkeep.only_one(self._engine, LOCK) as ours:
             for service in self._services:
                 if (service.alone and not ours) or self._clock() < service.due_at:
@@ -73,6 +77,8 @@ class Scheduler:
                 try:
                     with metrics.SCHEDULER_SECONDS.labels(service.name).time():
                         done[service.name] = service.run_once()
+                except NoRoom as error:
+                    full = error
                 except Unavailable:
                     raise
                 except Exception:
@@ -81,4 +87,6 @@ class Scheduler:
                     log.exception("scheduler.service_failed", service=service.name)
         if ours:
             metrics.SCHEDULER_ROUND.set_to_current_time()
+        if full is not None:
+            raise full
         return done

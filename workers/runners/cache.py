@@ -31,7 +31,7 @@ class RunnerCache:
         self._resident_mb = resident_mb
         self._costs: dict[int, float] = {}
         self._loaded: OrderedDict[int, Runner] = OrderedDict()
-        self._failed: dict[int, tuple[ModelSpec, str, float]] = {}
+        self._failed: dict[int, tuple[ModelSpec, LoadFailed, float]] = {}
         self._told: dict[int, tuple[Runner, Work]] = {}
 
     def get(self, version: ModelVersion) -> Runner:
@@ -42,7 +42,7 @@ class RunnerCache:
             return runner
         failure = self._failed.get(version.id)
         if failure is not None and self._clock() < failure[2]:
-            raise LoadFailed(failure[1])
+            raise failure[1].with_traceback(None)
         stale = self._loaded.pop(version.id, None)
         if stale is not None:
             stale.close()
@@ -51,7 +51,7 @@ class RunnerCache:
         try:
             runner = self._load(version.spec)
         except LoadFailed as error:
-            self._failed[version.id] = (version.spec, str(error), self._clock() + RETRY_LOAD_S)
+            self._failed[version.id] = (version.spec, error, self._clock() + RETRY_LOAD_S)
             raise
         self._failed.pop(version.id, None)
         # What the class declares is a guess, and what loading took is the least that it takes.
@@ -70,8 +70,8 @@ class RunnerCache:
         # Copies: the heartbeat reads this while the child's main thread loads and drops models.
         loaded = {_label(runner.spec): {"state": "loaded"} for runner in list(self._loaded.values())}
         failed = {
-            _label(spec): {"state": "failed", "error": message[:500]}
-            for spec, message, _ in list(self._failed.values())
+            _label(spec): {"state": "failed", "error": str(error)[:500]}
+            for spec, error, _ in list(self._failed.values())
         }
         return {**loaded, **failed}
 

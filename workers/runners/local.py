@@ -1,5 +1,6 @@
 """Runs a model class in this process: prepare (CPU) → forward (device) → finish (CPU)."""
 
+import errno
 import gc
 import time
 from pathlib import Path
@@ -19,9 +20,26 @@ from workers.runners import exports, variants
 from workers.runners.base import Ran
 from workers.runners.learned import LearnedCaps
 
+_OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
+
 
 class LoadFailed(Exception):
-    """The model could not be loaded here; the message says why, in one line."""
+    """The model could not be loaded here; the message says why, in one line.
+
+    `of_the_machine`: its disk or its open files are the trouble, so it is nobody's fault.
+    """
+
+    def __init__(self, message: str, of_the_machine: bool = False) -> None:
+        super().__init__(message)
+        self.of_the_machine = of_the_machine
+
+
+def _of_the_machine(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 class Nobody:
@@ -85,7 +103,7 @@ class LocalRunner:
         except Invalid as error:
             raise LoadFailed(error.detail) from error
         except Exception as error:
-            raise LoadFailed(f"{type(error).__name__}: {error}") from error
+            raise LoadFailed(f"{type(error).__name__}: {error}", _of_the_machine(error)) from error
         return runner
 
     @property

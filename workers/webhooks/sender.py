@@ -33,7 +33,7 @@ from app.domain.ids import format_id
 from app.domain.sealing import CannotOpen, Keyring
 from app.domain.signature import new_secret
 from app.domain.stages import DeliveryBell, WorkerIdentity
-from app.errors import Unavailable
+from app.errors import NoRoom, Unavailable
 from app.intake import webhook_view
 from app.observability import logs, metrics, tracing
 from app.settings import Settings
@@ -60,6 +60,9 @@ MOST_IN_A_LINE = 20
 """Tries in a line of the log."""
 
 SETTLE_RETRY_S = 0.5
+
+FULL_S = 80.0
+"""How long what was sent waits for a Postgres that has no room: less than Celery gives a slice."""
 
 BELL = DeliveryBell()
 
@@ -367,13 +370,14 @@ class Sender(Presence):
         await self._wait_for_news(lambda: not self._sending or len(self._ended) >= GATHER, GATHER_S)
 
     async def _write(self, tries: list[SettledTry]) -> bool:
-        patience = self._clock() + self._settings.worker.lease_ttl_s * 0.8
+        began, patience_s = self._clock(), self._settings.worker.lease_ttl_s * 0.8
         while True:
             try:
                 await self._in_thread(self._settle_now, tries)
                 return True
-            except Unavailable:
-                if self._clock() >= patience:
+            except Unavailable as error:
+                # While Postgres answers, heartbeats get through, and nobody else sends these.
+                if self._clock() - began >= (FULL_S if isinstance(error, NoRoom) else patience_s):
                     return False
                 await asyncio.sleep(SETTLE_RETRY_S)
             except Exception:

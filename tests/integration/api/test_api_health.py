@@ -1,7 +1,7 @@
 """Probes and metrics: what they say when a service is gone, and how fast."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -124,3 +124,20 @@ def test_the_index_leads_on(reader: Api) -> None:
     assert index["name"] == "headrace"
     for link in ("docs", "openapi"):
         assert reader.http.get(index[link]).status_code == 200
+
+
+def test_a_database_without_connections_left_is_told_and_comes_back(
+    api: Api, log: Callable[[], list[dict[str, Any]]]
+) -> None:
+    name = api.queue.engine.url.database
+    engine = api.app.extensions["headrace"].engine
+    api.submit()
+    api.queue.execute(f"ALTER DATABASE {name} CONNECTION LIMIT 0")
+    engine.dispose()
+    refused = api.send(b'{"model": "echo", "input": {}}')
+    assert (refused.status_code, refused.json["code"]) == (503, "no_room")
+    assert refused.json["detail"] == "the database takes no more connections"
+    (line,) = [line for line in log() if line["event"] == "http.unavailable"]
+    assert line["error"][0] == "app.errors.NoRoom: the database takes no more connections"
+    api.queue.execute(f"ALTER DATABASE {name} CONNECTION LIMIT -1")
+    api.submit()

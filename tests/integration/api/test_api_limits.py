@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import requests
+from pydantic import SecretStr
 
 from app.db.pressure import Work
 from app.domain.lanes import Device
@@ -103,6 +105,23 @@ def test_without_redis_each_process_counts_alone_and_says_so_once(
     app.extensions["headrace"].engine.dispose()
     assert statuses == [200] * 3 + [429] * 2
     assert [line["event"] for line in log()].count("limits.alone") == 1
+
+
+def test_a_clock_that_is_set_back_makes_nobody_wait_for_longer_than_a_window(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(api, requests_per_minute=2)
+    away = api.settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")})
+    alone = Api(create_app(away), api.queue, away, api.key)
+    for each in (api, alone):
+        assert [each.get("/v1/models").status_code for _ in range(3)] == [200, 200, 429]
+    wall = time.time
+    monkeypatch.setattr(time, "time", lambda: wall() - 600)
+    for each in (api, alone):
+        monkeypatch.setattr(each.app.extensions["headrace"].rates, "_wall", time.time)
+    refused = api.get("/v1/models")
+    assert (refused.status_code, 1 <= int(refused.headers["Retry-After"]) <= 60) == (429, True)
+    assert alone.get("/v1/models").status_code == 200, "what it counted lies in the future"
 
 
 def test_jobs_over_the_quota_are_refused_at_create_and_room_is_seen(api: Api, worker: HandWorker) -> None:
