@@ -16,6 +16,7 @@ from benchmarks import (
     engines,
     fairness,
     idle_latency,
+    many,
     memory,
     planning,
     preloaded,
@@ -43,6 +44,7 @@ SUBJECTS: dict[str, Callable[..., Measured]] = {
     "burst_apart": burst.run_apart,
     "bulk": bulk.run,
     "memory": memory.run,
+    "many": many.run,
 }
 LONG: dict[str, dict[str, Any]] = {
     "single_jobs": {"seconds": 60.0},
@@ -51,6 +53,7 @@ LONG: dict[str, dict[str, Any]] = {
     "burst": {"seconds": 60.0, "limit_s": 30.0},
     "burst_apart": {"seconds": 60.0},
     "bystanders": {"count": 600, "rounds": 24},
+    "many": {"size": many.LARGE, "seconds": 60.0},
 }
 """What the long form of a subject is run with."""
 

@@ -8,7 +8,7 @@ LATELY_S = 60.0
 
 
 class Company:
-    """The tenants of one child's last minute."""
+    """The last two tenants of one child's last minute."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -17,8 +17,10 @@ class Company:
     def note(self, jobs: Sequence[ClaimedJob]) -> None:
         """These were claimed now."""
         now = self._clock()
-        self._seen = {tenant: at for tenant, at in self._seen.items() if now - at < LATELY_S}
-        self._seen.update(dict.fromkeys((job.tenant_id for job in jobs), now))
+        seen = {tenant: at for tenant, at in self._seen.items() if now - at < LATELY_S}
+        seen |= dict.fromkeys((job.tenant_id for job in jobs), now)
+        # The two that came last say it all: whoever came before them is forgotten before them.
+        self._seen = dict(sorted(seen.items(), key=lambda pair: pair[1])[-2:])
 
     @property
     def several(self) -> bool:

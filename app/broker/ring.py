@@ -18,7 +18,13 @@ from app.domain.model import ModelVersion
 from app.domain.stages import Doorbell
 
 FLAG_TTL_MS = 2000
-"""A flag outlives its message by at most this long, if Redis lost the message."""
+"""A flag outlives its message by at most this long, if Redis lost the message and the queue was empty."""
+
+FLAG_TTL_PER_MESSAGE_MS = 100
+"""And by so much more for each message that was before its own. A flag that ends while its message waits
+lets in another one: with many versions busy, the queue would fill with repeated bells, and a version that
+is rung for once would wait behind them all.
+"""
 
 MESSAGE_TTL_S = 2 * 3600
 """A bell nobody heard for this long says nothing new: the sweep rings again. Celery goes by the clock of the
@@ -33,25 +39,32 @@ NUDGE_TTL_MS = 5000
 # One round trip, and a flag never stands without its message.
 # A child that lingers for this version is nudged, which spares the message. Else the message goes out, and
 # a child that lingers for another version leaves, so that its slot can hear it.
-# KEYS: flag, unanswered bells, queue, lingerers. ARGV: flag's life, message, the bell's key, nudge's life.
+# However many linger, only the one that is nudged is looked at. Who is not on the queue's list is on none.
+# KEYS: flag, unanswered bells, queue, the queue's lingerers, this version's. ARGV: flag's life, message, the
+# bell's key, nudge's life, and what each message in the queue adds to the flag's life.
 _RING = """
 local function nudge(member, word)
-  redis.call('SREM', KEYS[4], member)
   redis.call('LPUSH', 'nudge:' .. member, word)
   redis.call('PEXPIRE', 'nudge:' .. member, ARGV[4])
 end
-local lingerers = redis.call('SMEMBERS', KEYS[4])
-for _, member in ipairs(lingerers) do
-  if string.sub(member, 1, #ARGV[3] + 1) == ARGV[3] .. ':' then
+local member = redis.call('SPOP', KEYS[5])
+while member do
+  if redis.call('SREM', KEYS[4], member) == 1 then
     nudge(member, 'work')
     return 2
   end
+  member = redis.call('SPOP', KEYS[5])
 end
 redis.call('SADD', KEYS[2], ARGV[3])
 redis.call('PEXPIRE', KEYS[2], ARGV[1])
-if redis.call('SET', KEYS[1], 1, 'NX', 'PX', ARGV[1]) then
+local life = ARGV[1] + ARGV[5] * redis.call('LLEN', KEYS[3])
+if redis.call('SET', KEYS[1], 1, 'NX', 'PX', life) then
   redis.call('LPUSH', KEYS[3], ARGV[2])
-  if #lingerers > 0 then nudge(lingerers[1], 'leave') end
+  local other = redis.call('SPOP', KEYS[4])
+  if other then
+    redis.call('SREM', KEYS[4] .. ':' .. string.match(other, '^[^:]+'), other)
+    nudge(other, 'leave')
+  end
 end
 return 1
 """
@@ -59,20 +72,24 @@ return 1
 # Who lingers while another version's bell is unanswered would keep the slot that could answer it. A bell of
 # the same version is answered here and now, which spares a drain for each time the queue runs empty; its flag
 # stays, because its message is still on its way, and so no more messages are sent than are heard.
-# KEYS: unanswered bells, lingerers. ARGV: child, its life in the list, the bell's key.
+# KEYS: unanswered bells, the queue's lingerers, this version's. ARGV: child, its life there, bell's key.
 _STAY = """
 local rung = redis.call('SCARD', KEYS[1])
 if rung == 1 and redis.call('SREM', KEYS[1], ARGV[3]) == 1 then return 2 end
 if rung > 0 then return 0 end
-redis.call('SADD', KEYS[2], ARGV[1])
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
+for i = 2, 3 do
+  redis.call('SADD', KEYS[i], ARGV[1])
+  redis.call('PEXPIRE', KEYS[i], ARGV[2])
+end
 return 1
 """
 
 # Leaving and being nudged exclude each other: who is no longer listed has a nudge waiting.
+# KEYS: the queue's lingerers, this version's, the child's nudge. ARGV: child.
 _LEAVE = """
+redis.call('SREM', KEYS[2], ARGV[1])
 if redis.call('SREM', KEYS[1], ARGV[1]) == 1 then return false end
-return redis.call('LPOP', KEYS[2])
+return redis.call('LPOP', KEYS[3])
 """
 
 # Who was awake and heard bells by `hear` stops doing so, unless one rang since.
@@ -114,8 +131,9 @@ class Ringer:
     def ring(self, bell: Bell) -> bool:
         """Publish one message, unless one is already waiting. False if Redis can't be reached."""
         message = self._messages.encode(bell, MESSAGE_TTL_S)
-        keys = [_flag(bell), _rung(bell.queue), bell.queue, _lingerers(bell.queue)]
-        values: list[str | int] = [FLAG_TTL_MS, message, bell.key, NUDGE_TTL_MS]
+        lingerers = [_lingerers(bell.queue), _lingerers(bell.queue, bell.key)]
+        keys = [_flag(bell), _rung(bell.queue), bell.queue, *lingerers]
+        values: list[str | int] = [FLAG_TTL_MS, message, bell.key, NUDGE_TTL_MS, FLAG_TTL_PER_MESSAGE_MS]
         return self._redis.attempt(lambda _: self._push(keys, values)) is not None
 
     def linger(self, version_id: int, queue: str, child: UUID, seconds: float) -> bool:
@@ -125,15 +143,16 @@ class Ringer:
         without Redis. No bell is lost: a ring either finds this child listed and nudges it, or sends a
         message. A child that dies here costs one nudge, which the sweep makes good.
         """
-        member, lingerers = f"{version_id}:{child.hex}", _lingerers(queue)
+        member = f"{version_id}:{child.hex}"
+        lingerers = [_lingerers(queue), _lingerers(queue, str(version_id))]
 
         def wait(client: redis.Redis) -> bool:
             life_ms = int(seconds * 1000) + 1000
-            stays = self._stay([_rung(queue), lingerers], [member, life_ms, version_id])
+            stays = self._stay([_rung(queue), *lingerers], [member, life_ms, version_id])
             if stays != 1:
                 return bool(stays == 2)
             nudge = client.blpop([f"nudge:{member}"], timeout=seconds)
-            word = nudge[1] if nudge else self._leave([lingerers, f"nudge:{member}"], [member])
+            word = nudge[1] if nudge else self._leave([*lingerers, f"nudge:{member}"], [member])
             return word == b"work"
 
         return bool(self._redis.attempt(wait))
@@ -177,8 +196,9 @@ def _flag(bell: Bell) -> str:
     return f"bell:{bell.queue}:{bell.key}"
 
 
-def _lingerers(queue: str) -> str:
-    return f"linger:{queue}"
+def _lingerers(queue: str, key: str | None = None) -> str:
+    """The set of a queue's lingerers, or of those for the bell of this key."""
+    return f"linger:{queue}" if key is None else f"linger:{queue}:{key}"
 
 
 def _rung(queue: str) -> str:

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import Engine, text
 
 from app.db.engine import connect, rows
-from app.domain.lanes import Device, Lane, queue_name
+from app.domain.lanes import Device, Lane
 
 MOST = 10_000
 """Jobs that are counted: so many index entries take a millisecond or two."""
@@ -28,10 +28,10 @@ _AHEAD = text(
 _PACE = text(
     """
     SELECT (SELECT sum(jobs) / sum(seconds) FROM version_speeds WHERE version_id = :version_id) AS each,
-           (SELECT count(*) FROM workers w WHERE w.state = 'ready' AND :queue = ANY (w.queues)) AS children,
            (SELECT count(*) FROM job_leases l WHERE l.version_id = :version_id AND l.lane = :lane) AS running
     """
 )
+_CHILDREN = text("SELECT count(*) FROM workers WHERE state = 'ready' AND :queue = ANY (queues)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +46,18 @@ class Ahead:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast a version's queue is worked off: jobs that run now, children, and jobs a second of one child.
-    None of it is known before the first one ran.
+    """How fast a version's queue is worked off: jobs that run now, and jobs a second of one child, which is
+    not known before the first one ran.
     """
 
     each: float | None
-    children: int
     running: int
 
-    def seconds(self, ahead: int) -> float | None:
-        """Until a job with so many ahead has ended, if nothing else comes and no child does anything else."""
-        if not self.each or not self.children:
+    def seconds(self, ahead: int, children: int) -> float | None:
+        """Until a job with so many ahead has ended, if nothing else comes, and that is all they do."""
+        if not self.each or not children:
             return None
-        return (ahead + 1 + self.running / 2) / (self.each * self.children)
+        return (ahead + 1 + self.running / 2) / (self.each * children)
 
 
 def ahead(engine: Engine, job_id: UUID) -> Ahead | None:
@@ -69,8 +68,14 @@ def ahead(engine: Engine, job_id: UUID) -> Ahead | None:
 
 
 def pace(engine: Engine, of: Ahead) -> Pace:
-    """How fast the queue of this version and lane is worked off."""
-    asked = {"version_id": of.version_id, "lane": int(of.lane), "queue": queue_name(of.device, of.lane)}
+    """How fast a child works off the queue of this version and lane."""
+    asked = {"version_id": of.version_id, "lane": int(of.lane)}
     with connect(engine) as connection:
         row = connection.execute(_PACE, asked).one()
-    return Pace(row.each, row.children, row.running)
+    return Pace(row.each, row.running)
+
+
+def children(engine: Engine, queue: str) -> int:
+    """How many children listen to this queue."""
+    with connect(engine) as connection:
+        return int(connection.execute(_CHILDREN, {"queue": queue}).scalar_one())

@@ -14,7 +14,8 @@ from app.db.engine import connect
 from app.domain.lanes import Device, Lane, queue_name
 from app.domain.scaling import Backlog, Due
 
-# Deadlines are told apart to a third of their distance, which keeps the answer small whatever waits.
+# Deadlines are told apart to a third of their distance, which keeps the answer small whatever waits. By
+# floats: the logarithm of a numeric, which `extract` gives, takes five times as long as all else here.
 _BACKLOGS = text(
     """
     WITH held AS (
@@ -22,7 +23,7 @@ _BACKLOGS = text(
         UNION ALL SELECT version_id, lane, expires_at, 1 FROM job_leases
     ), counted AS (
         SELECT version_id, lane,
-               floor(2.5 * ln(greatest(extract(epoch FROM expires_at - now()), 1))) AS distance,
+               floor(2.5 * ln(greatest(extract(epoch FROM expires_at - now())::float8, 1))) AS distance,
                greatest(extract(epoch FROM min(expires_at) - now()), 0) AS within_s,
                count(*) AS jobs, sum(leased) AS leased
           FROM held GROUP BY 1, 2, 3

@@ -30,11 +30,18 @@ _BURY = text(
     """
 )
 
+# Hops over the index from one holder to the next: what each holds is not read.
 _ORPHANED = text(
     """
-    SELECT DISTINCT l.worker_id
-      FROM job_leases l LEFT JOIN workers w ON w.id = l.worker_id
-     WHERE w.id IS NULL OR w.state IN ('dead', 'stopped')
+    WITH RECURSIVE holders (worker_id) AS (
+        (SELECT worker_id FROM job_leases ORDER BY worker_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT l.worker_id FROM job_leases l WHERE l.worker_id > h.worker_id
+                 ORDER BY l.worker_id LIMIT 1)
+          FROM holders h WHERE h.worker_id IS NOT NULL
+    )
+    SELECT h.worker_id FROM holders h LEFT JOIN workers w ON w.id = h.worker_id
+     WHERE h.worker_id IS NOT NULL AND (w.id IS NULL OR w.state IN ('dead', 'stopped'))
     """
 )
 

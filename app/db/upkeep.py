@@ -33,15 +33,18 @@ _PROMOTE = text(
 )
 
 # Where nobody overtakes, nobody moves up. Only the first of each priority are looked at: those behind them
-# are younger, or come after them anyway.
+# are younger, or come after them anyway. LATERAL and arrays keep the planner from reading all that waits: of
+# EXISTS and of a join it makes a hash of the whole table.
 _AGE = text(
     """
     WITH overtaken AS (
         SELECT v.id AS version_id, lanes.lane, p.priority
           FROM model_versions v CROSS JOIN (VALUES (0), (1)) AS lanes (lane)
          CROSS JOIN (VALUES (1), (2)) AS p (priority)
-         WHERE EXISTS (SELECT FROM job_ready r WHERE r.version_id = v.id AND r.lane = lanes.lane
-                          AND r.priority < p.priority)
+         CROSS JOIN LATERAL (
+            SELECT FROM job_ready r WHERE r.version_id = v.id AND r.lane = lanes.lane
+                                      AND r.priority < p.priority
+             ORDER BY r.priority, r.rank LIMIT 1) higher
     ), first AS (
         SELECT r.job_id, r.priority FROM overtaken o
          CROSS JOIN LATERAL (
@@ -53,11 +56,11 @@ _AGE = text(
          CROSS JOIN LATERAL (SELECT priority FROM jobs WHERE id = f.job_id OFFSET 0) asked
          WHERE uuid_extract_timestamp(f.job_id)
              < now() - make_interval(secs => (asked.priority - f.priority + 1) * CAST(:after_s AS float8))
+    ), locked AS MATERIALIZED (
+        SELECT job_id FROM job_ready WHERE job_id = ANY (ARRAY(SELECT job_id FROM due))
+           FOR UPDATE SKIP LOCKED
     )
-    UPDATE job_ready r SET priority = r.priority - 1
-      FROM (SELECT job_id FROM job_ready WHERE job_id IN (SELECT job_id FROM due)
-               FOR UPDATE SKIP LOCKED) d
-     WHERE r.job_id = d.job_id
+    UPDATE job_ready SET priority = priority - 1 WHERE job_id = ANY (ARRAY(SELECT job_id FROM locked))
     """
 )
 
@@ -79,11 +82,15 @@ _EXPIRE = f"""
 _EXPIRE_READY = text(_EXPIRE.format(place="job_ready"))
 _EXPIRE_DEFERRED = text(_EXPIRE.format(place="job_deferred"))
 
+# One look into the index for each version and lane: of EXISTS the planner makes a scan of all that waits, and
+# of LIMIT alone one until the first.
 _WAITING = text(
     f"""
     SELECT {VERSION_COLUMNS}, lanes.lane
       FROM model_versions v CROSS JOIN (VALUES (0), (1)) AS lanes (lane)
-     WHERE EXISTS (SELECT FROM job_ready r WHERE r.version_id = v.id AND r.lane = lanes.lane)
+     CROSS JOIN LATERAL (
+        SELECT FROM job_ready r WHERE r.version_id = v.id AND r.lane = lanes.lane
+         ORDER BY r.priority, r.rank LIMIT 1) one
     """
 )
 

@@ -80,7 +80,7 @@ class Intake:
         self._engine = engine
         self._catalogue = catalogue
         self._ringer = ringer
-        self._shares = Shares(lambda version_id: waiting_of_tenants(engine, version_id), clock)
+        self._shares = Shares(lambda version_ids: waiting_of_tenants(engine, version_ids), clock)
         self._together = Coalescer(self._accept_group, MOST_TOGETHER)
 
     @property

@@ -17,7 +17,7 @@ from app.errors import FieldError, Invalid, NotFound
 from app.intake.cache import TtlCache
 from app.intake.media import MediaCheck, MediaFinder
 
-_CACHED_VERSIONS = 1024
+_CACHED_VERSIONS = 2048
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 
@@ -99,7 +99,7 @@ def list_version(version: ModelVersion, media: MediaPolicy) -> Listed:
     return Listed(version, validator, MediaCheck(finder, media) if finder else None)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=_CACHED_VERSIONS)
 def _compile(schema: bytes) -> tuple[jsonschema_rs.Draft202012Validator, MediaFinder | None]:
     read = orjson.loads(schema)
     # Masked: a message must not repeat the value it is about.

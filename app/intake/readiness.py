@@ -15,7 +15,6 @@ from app.errors import Unavailable
 PATIENCE_S = 2.0
 """How long a check may take before its service counts as gone."""
 _REMEMBER_S = 0.5
-_NO_REDIS = "not reachable, or takes no writes: jobs start later than usual"
 
 
 @dataclass(frozen=True, slots=True)

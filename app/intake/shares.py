@@ -10,11 +10,13 @@ virtual time is never ahead of it once a queue is empty: nobody saves up, nobody
 
 How many a tenant has waiting is counted in Postgres every moment while any do, beside the requests, and what
 this process accepted since is added. So accept needs no row that all of a tenant's requests would queue for.
+One count at a time, of the versions that wait for it longest: however many there are, Postgres never counts
+for more than a twentieth of the time.
 """
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -28,6 +30,8 @@ from app.intake.counts import rest_s
 STEP_US = 100
 """Between two jobs of a tenant of weight 1. So a queue may do 10,000 jobs a second."""
 COUNT_EVERY_S = 0.02
+MOST_VERSIONS = 16
+"""In one count: with thousands of tenants in each, it has thousands of rows for each."""
 
 
 @dataclass
@@ -43,7 +47,6 @@ class _Queue:
     head: int = 0
     counted: Counter[int] | None = None
     """Accepted since the count that is under way began."""
-    due_at: float = 0.0
 
 
 def _beside(call: Callable[[], None]) -> None:
@@ -55,16 +58,20 @@ class Shares:
 
     def __init__(
         self,
-        count: Callable[[int], Waiting],
+        count: Callable[[Collection[int]], Waiting],
         clock: Callable[[], float],
         beside: Callable[[Callable[[], None]], None] = _beside,
     ) -> None:
-        """`count` tells how many interactive jobs of a version wait; `beside` calls it."""
+        """`count` tells how many interactive jobs of these versions wait; `beside` calls it."""
         self._count = count
         self._clock = clock
         self._beside = beside
         self._lock = threading.Lock()
         self._queues: dict[int, _Queue] = {}
+        self._uncounted: dict[int, None] = {}
+        """Versions that jobs came for since their last count, while others waited; in that order."""
+        self._counting = False
+        self._due_at = 0.0
 
     def turns(self, jobs: Sequence[QueuedJob]) -> list[Turn]:
         """The turn of each of these, which are about to be written in this order."""
@@ -73,7 +80,7 @@ class Shares:
 
     def placed(self, jobs: Sequence[QueuedJob], written: Mapping[UUID, Accepted]) -> None:
         """These were written; what is absent was not."""
-        due = set()
+        due: list[int] = []
         with self._lock:
             for job in jobs:
                 accepted = written.get(job.id)
@@ -86,11 +93,15 @@ class Shares:
                     queue.waiting = {}
                     queue.since.clear()
                     queue.last = {job.tenant_id: accepted.rank}
-                elif queue.counted is None and self._clock() >= queue.due_at:
-                    queue.counted = Counter()
-                    due.add(job.version_id)
-        for version_id in due:
-            self._beside(lambda version_id=version_id: self._recount(version_id))  # type: ignore[misc]
+                else:
+                    self._uncounted[job.version_id] = None
+            if self._uncounted and not self._counting and self._clock() >= self._due_at:
+                due, self._counting = list(self._uncounted)[:MOST_VERSIONS], True
+                for version_id in due:
+                    del self._uncounted[version_id]
+                    self._queues[version_id].counted = Counter()
+        if due:
+            self._beside(lambda: self._recount(due))
 
     def _turn(self, job: QueuedJob) -> Turn:
         if job.lane is not Lane.INTERACTIVE:
@@ -102,16 +113,20 @@ class Shares:
                 accepted[tenant] += 1
         return Turn(STEP_US * ahead // job.weight, queue.last.get(tenant, 0), queue.head)
 
-    def _recount(self, version_id: int) -> None:
+    def _recount(self, version_ids: Collection[int]) -> None:
         found = None
         try:
-            found = self._count(version_id)
+            found = self._count(version_ids)
         except Unavailable:
             pass  # what was known before is still about right
         finally:
             with self._lock:
-                queue = self._queues[version_id]
-                if found is not None and queue.counted is not None:
-                    queue.waiting, queue.since = found.jobs, queue.counted
-                queue.counted = None
-                queue.due_at = self._clock() + rest_s(found.took_s if found else 0.0, COUNT_EVERY_S)
+                for version_id in version_ids:
+                    queue = self._queues[version_id]
+                    if found is not None and queue.counted is not None:
+                        queue.waiting, queue.since = found.jobs.get(version_id, {}), queue.counted
+                        # No rank is before the head, so nobody is held back by one that is.
+                        queue.last = {one: rank for one, rank in queue.last.items() if rank > queue.head}
+                    queue.counted = None
+                self._counting = False
+                self._due_at = self._clock() + rest_s(found.took_s if found else 0.0, COUNT_EVERY_S)

@@ -1,11 +1,13 @@
 """Low priorities are not overtaken for ever, and who waits is told its place and when its turn comes."""
 
 import time
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
 
-from app.db import forecast, speeds, upkeep
+from app.db import forecast, models, speeds, upkeep
+from app.db.engine import Engine
 from app.db.forecast import Pace
 from app.domain.cost import Work
 from app.domain.lanes import Lane, Priority
@@ -65,8 +67,32 @@ def test_what_runs_or_ended_or_is_too_far_behind_is_told_nothing(
 
 
 @pytest.mark.parametrize(
-    ("pace", "seconds"),
-    [(Pace(None, 2, 0), None), (Pace(5.0, 0, 0), None), (Pace(5.0, 2, 0), 0.1), (Pace(5.0, 2, 10), 0.6)],
+    ("pace", "children", "seconds"),
+    [(Pace(None, 0), 2, None), (Pace(5.0, 0), 0, None), (Pace(5.0, 0), 2, 0.1), (Pace(5.0, 10), 2, 0.6)],
 )
-def test_a_forecast_needs_children_and_a_measured_speed(pace: Pace, seconds: float | None) -> None:
-    assert pace.seconds(0) == seconds
+def test_a_forecast_needs_children_and_a_measured_speed(
+    pace: Pace, children: int, seconds: float | None
+) -> None:
+    assert pace.seconds(0, children) == seconds
+
+
+def test_children_are_counted_once_for_all_versions_of_a_queue(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their table is read for it from end to end."""
+    asked, count = list[str](), forecast.children
+
+    def counted(engine: Engine, of: str) -> int:
+        asked.append(of)
+        return count(engine, of)
+
+    monkeypatch.setattr(forecast, "children", counted)
+    told = Forecasts(queue.engine, lambda: 0.0)
+    queue.worker()
+    for number in range(3):
+        models.register(queue.engine, replace(queue.echo.spec, name=f"model-{number}"), actor="test")
+        version = models.find(queue.engine, f"model-{number}", None)
+        assert version is not None
+        speeds.note(queue.engine, "default", {version.id: Work(100, 100, 10.0)})
+        assert told.of(queue.get(queue.submit(version=version)))["eta_s"] == pytest.approx(0.1)
+    assert asked == ["cpu.interactive"]

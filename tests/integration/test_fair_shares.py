@@ -1,8 +1,10 @@
 """Fair shares of the interactive lane: who has much waiting takes turns with who has little."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -10,9 +12,11 @@ import pytest
 from app.db import accept, tenants
 from app.db.accept import Accepted
 from app.db.quotas import Waiting, held, waiting_of_tenants
-from app.domain.lanes import Priority
+from app.domain.ids import new_uuid
+from app.domain.lanes import Device, Lane, Priority
+from app.domain.retry import RetryPolicy
 from app.domain.stages import QueuedJob
-from app.intake.shares import Shares
+from app.intake.shares import MOST_VERSIONS, Shares
 from tests.integration.test_accept import a_job
 from tests.support.jobs import Queue
 
@@ -57,9 +61,9 @@ def api(queue: Queue, clock: Clock) -> Api:
 
 
 def an_api(queue: Queue, clock: Clock) -> Api:
-    def count(version_id: int) -> Waiting:
+    def count(version_ids: Collection[int]) -> Waiting:
         # By a clock that stands while Postgres counts.
-        return replace(waiting_of_tenants(queue.engine, version_id), took_s=0.0)
+        return replace(waiting_of_tenants(queue.engine, version_ids), took_s=0.0)
 
     return Api(queue, Shares(count, clock, lambda call: call()))
 
@@ -73,6 +77,25 @@ def jobs(queue: Queue) -> Jobs:
         return [a_job(queue, tenant_id=tenant_id, weight=weight, **changes) for _ in range(count)]
 
     return make
+
+
+def made(count: int, **changes: Any) -> list[QueuedJob]:
+    """Jobs that nobody writes."""
+    fields: dict[str, Any] = {
+        "tenant_id": 1,
+        "version_id": 1,
+        "model": "echo",
+        "version": "1",
+        "device": Device.CPU,
+        "lane": Lane.INTERACTIVE,
+        "priority": Priority.NORMAL,
+        "input": b"{}",
+        "input_hash": b"",
+        "queue_ttl_s": 60.0,
+        "execution_timeout_s": 60.0,
+        "retry": RetryPolicy(),
+    }
+    return [QueuedJob(id=new_uuid(), **{**fields, **changes}) for _ in range(count)]
 
 
 def served(queue: Queue, most: int) -> list[tuple[int, UUID]]:
@@ -155,8 +178,8 @@ def test_a_tenants_own_jobs_keep_their_order_and_priority_comes_first(
 def test_a_lone_job_on_an_idle_server_is_counted_by_nobody(queue: Queue, clock: Clock) -> None:
     asked: list[int] = []
 
-    def count(version_id: int) -> Waiting:
-        asked.append(version_id)
+    def count(version_ids: Collection[int]) -> Waiting:
+        asked.extend(version_ids)
         return Waiting({})
 
     api = Api(queue, Shares(count, clock, lambda call: call()))
@@ -185,7 +208,7 @@ def test_a_count_holds_by_the_time_that_postgres_took(
 ) -> None:
     asked: list[float] = []
 
-    def count(_: int) -> Waiting:
+    def count(_: Collection[int]) -> Waiting:
         asked.append(clock.now)
         clock.now += waited_s
         return Waiting({}, took_s)
@@ -203,11 +226,43 @@ def test_a_count_holds_by_the_time_that_postgres_took(
     assert len(asked) == 2
 
 
+def test_however_many_versions_are_busy_postgres_counts_for_a_twentieth_of_the_time(clock: Clock) -> None:
+    counted: list[Collection[int]] = []
+
+    def count(version_ids: Collection[int]) -> Waiting:
+        counted.append(version_ids)
+        return Waiting({}, took_s=0.05)
+
+    shares = Shares(count, clock, lambda call: call())
+    accepted = Accepted(datetime.now(UTC), datetime.now(UTC), rank=1, head=1, alone=False)
+    for number in range(1000):
+        (job,) = made(1, version_id=number % 100)
+        shares.turns([job])
+        shares.placed([job], {job.id: accepted})
+        clock.now += 0.01
+    # Ten seconds at one a second, and each version has its turn.
+    assert len(counted) == pytest.approx(10, abs=1)
+    assert {version for versions in counted for version in versions} == set(range(100))
+    assert max(map(len, counted)) == MOST_VERSIONS
+
+
+def test_what_is_kept_of_a_version_does_not_grow_with_all_tenants_that_ever_asked(clock: Clock) -> None:
+    shares = Shares(lambda _: Waiting({}), clock, lambda call: call())
+    for number in range(5000):
+        (job,) = made(1, tenant_id=number)
+        shares.turns([job])
+        accepted = Accepted(datetime.now(UTC), datetime.now(UTC), rank=number, head=number, alone=False)
+        shares.placed([job], {job.id: accepted})
+        clock.now += 0.1
+    (kept,) = shares._queues.values()
+    assert len(kept.last) + len(kept.since) + len(kept.waiting) < 10
+
+
 def test_postgres_says_how_long_it_counted(queue: Queue) -> None:
-    assert waiting_of_tenants(queue.engine, 1) == Waiting({})
+    assert waiting_of_tenants(queue.engine, [1]) == Waiting({})
     job = a_job(queue)
     an_api(queue, Clock()).accept([job])
-    found = waiting_of_tenants(queue.engine, job.version_id)
-    assert found.jobs == {job.tenant_id: 1}
+    found = waiting_of_tenants(queue.engine, [job.version_id, job.version_id + 1])
+    assert found.jobs == {job.version_id: {job.tenant_id: 1}}
     assert 0 < found.took_s < 5
-    assert 0 < held(queue.engine, job.tenant_id, 10).took_s < 5
+    assert 0 < held(queue.engine, [job.tenant_id])[job.tenant_id].took_s < 5

@@ -87,6 +87,37 @@ def test_versions_whose_numbers_begin_alike_are_told_apart(
     assert ringer.waiting(QUEUE) == 1
 
 
+def test_however_many_linger_a_ring_reads_no_list_of_them(
+    queue: Queue, ringer: Ringer, redis_url: str, pool: ThreadPoolExecutor
+) -> None:
+    """Redis does one thing at a time: with a thousand that linger a list would cost each ring half a
+    millisecond.
+    """
+    with redis.Redis.from_url(redis_url) as client:
+        for number in range(1000, 1200):
+            for listed in (f"linger:{QUEUE}", f"linger:{QUEUE}:{number}"):
+                client.sadd(listed, f"{number}:{new_uuid().hex}")
+        child = linger(pool, ringer, redis_url, queue.echo.id)
+        client.config_resetstat()
+        ringer.ring(doorbell_for(queue.echo, Lane.INTERACTIVE))
+        assert child.result(5) is True
+        ringer.ring(doorbell_for(queue.echo, Lane.INTERACTIVE))
+        calls = {name: stats["calls"] for name, stats in client.info("commandstats").items()}
+    assert "cmdstat_smembers" not in calls
+    assert calls["cmdstat_spop"] <= 4
+    assert lingering(redis_url) == 199, "one of another version leaves for the bell that nobody heard"
+
+
+def test_who_lingers_no_more_is_not_nudged_for_its_version(
+    queue: Queue, ringer: Ringer, redis_url: str
+) -> None:
+    """As a process of an earlier release leaves it: off the queue's list, and still on the version's."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.sadd(f"linger:{QUEUE}:{queue.echo.id}", f"{queue.echo.id}:{new_uuid().hex}")
+    ringer.ring(doorbell_for(queue.echo, Lane.INTERACTIVE))
+    assert ringer.waiting(QUEUE) == 1
+
+
 def test_nobody_lingers_while_a_bell_is_unanswered(queue: Queue, ringer: Ringer) -> None:
     """It would keep the slot that could answer it."""
     other = replace(queue.echo, id=queue.echo.id + 1)

@@ -64,7 +64,7 @@ def test_a_small_batch_does_not_wait_for_a_large_one(bulk: Bulk) -> None:
 
 def test_a_job_is_its_tenants_in_every_place(queue: Queue) -> None:
     def now() -> Held:
-        return held(queue.engine, queue.tenant_id, 10)
+        return held(queue.engine, [queue.tenant_id])[queue.tenant_id]
 
     queue.submit()
     assert now() == Held(1, 0)
@@ -80,7 +80,8 @@ def test_a_job_is_its_tenants_in_every_place(queue: Queue) -> None:
     queue.execute("UPDATE workers SET state = 'stopped'")
     rescue.rescue(queue.engine, worker.id, max_crashes=3)
     assert now() == Held(1, 0)
-    assert held(queue.engine, tenants.ensure(queue.engine, "other", actor="test"), 10) == Held(0, 0)
+    other = tenants.ensure(queue.engine, "other", actor="test")
+    assert held(queue.engine, [other]) == {other: Held(0, 0)}
 
 
 def test_operators_make_and_change_tenants_and_it_is_on_record(headracectl: Any, queue: Queue) -> None:

@@ -1,17 +1,21 @@
 """Periodic work: promote, expire, sweep, prune, and one scheduler at a time."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import redis
 from pydantic import SecretStr
+from sqlalchemy import TextClause, text
 
-from app.broker.ring import Ringer, doorbell_for
-from app.db import conservation, partitions, upkeep, workers
-from app.db.engine import transaction
+from app.broker.ring import FLAG_TTL_MS, FLAG_TTL_PER_MESSAGE_MS, Ringer, doorbell_for
+from app.db import conservation, models, partitions, rescue, upkeep, workers
+from app.db.engine import make_engine, transaction
 from app.domain.ids import boundary
 from app.domain.lanes import Lane
+from app.domain.model import ModelVersion
 from app.errors import NoRoom
 from tests.support.jobs import Queue, failed, succeeded
 from workers.maintenance.expire import Expire
@@ -78,6 +82,96 @@ def test_bells_do_not_pile_up_when_nobody_listens(queue: Queue, redis_url: str) 
         ringer.clear(doorbell_for(queue.echo, Lane.INTERACTIVE))
         Sweep(queue.engine, ringer, slice_s=5.0).run_once()
     assert ringer.waiting("cpu.interactive") == MANY
+
+
+def test_bells_of_many_busy_versions_do_not_keep_out_that_of_a_rare_one(queue: Queue, redis_url: str) -> None:
+    """Its job is tried again: the sweep alone rings for it."""
+    ringer = Ringer(SecretStr(redis_url))
+    versions = [a_version(queue, f"busy-{number}") for number in range(MANY)]
+    for version in versions:
+        queue.submit(version=version)
+        ringer.ring(doorbell_for(version, Lane.INTERACTIVE))
+    assert ringer.waiting("cpu.interactive") == MANY
+    queue.submit()
+    Sweep(queue.engine, ringer, slice_s=5.0).run_once()
+    with redis.Redis.from_url(redis_url) as client:
+        rung = [b"echo" in message for message in client.lrange("cpu.interactive", 0, -1)]
+    assert sum(rung) == 1
+    assert len(rung) == MANY + 1
+
+
+def test_a_flag_lives_as_long_as_its_message_may_wait(queue: Queue, redis_url: str) -> None:
+    """Else each version that is busy would have another message in the queue every two seconds."""
+    ringer, bell = Ringer(SecretStr(redis_url)), doorbell_for(queue.echo, Lane.INTERACTIVE)
+    with redis.Redis.from_url(redis_url) as client:
+        ringer.ring(bell)
+        flag = f"bell:{bell.queue}:{bell.key}"
+        assert 0 < client.pttl(flag) <= FLAG_TTL_MS
+        ringer.clear(bell)
+        client.lpush(bell.queue, *["another version's"] * 200)
+        ringer.ring(bell)
+        assert client.pttl(flag) > FLAG_TTL_MS + 190 * FLAG_TTL_PER_MESSAGE_MS
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        (upkeep._WAITING, {}),
+        (upkeep._AGE, {"after_s": 300.0, "limit": 1000}),
+        (rescue._ORPHANED, {}),
+    ],
+    ids=["sweep", "age", "rescue"],
+)
+def test_what_runs_every_second_does_not_read_all_that_waits_or_runs(
+    queue: Queue, database_url: str, statement: TextClause, named: dict[str, Any]
+) -> None:
+    """By the scheduler's planner, which may scan. Three versions have work, and a thousand have none."""
+    queue.execute(
+        """
+        INSERT INTO model_versions (model, version, source, source_sha256, device, unit, max_batch_items,
+                                    execution_timeout_s, memory_mb, input_schema, output_schema)
+        SELECT 'model-' || n, '1', '', '', 'cpu', 'item', 1, 1, 1, '{}', '{}' FROM generate_series(1, 1000) n
+        """
+    )
+    queue.execute(
+        """
+        INSERT INTO job_ready (job_id, version_id, lane, priority, rank, expires_at)
+        SELECT gen_random_uuid(), :echo + n % 3, 0, 1, n, now() + interval '1 day'
+          FROM generate_series(1, 20000) n
+        """,
+        echo=queue.echo.id,
+    )
+    queue.execute(
+        """
+        INSERT INTO job_leases (job_id, version_id, lane, priority, rank, expires_at, epoch, worker_id)
+        SELECT job_id, version_id, lane, priority, rank, expires_at, rank,
+               CAST(lpad(CAST(rank % 5 AS text), 32, '0') AS uuid)
+          FROM job_ready
+        """
+    )
+    queue.execute("ANALYZE job_ready, job_leases, model_versions, workers")
+    scheduler = make_engine(SecretStr(database_url))
+    with scheduler.connect() as connection:
+        explain = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.text}")
+        (plan,) = connection.execute(explain, named).one()[0]
+    scheduler.dispose()
+    read = sum(rows_read(plan["Plan"], {"job_ready", "job_leases"}))
+    assert read <= 10
+
+
+def rows_read(node: dict[str, Any], tables: set[str]) -> Iterator[float]:
+    """How many rows each scan of these tables read."""
+    if node.get("Relation Name") in tables:
+        yield node["Actual Loops"] * (node["Actual Rows"] + node.get("Rows Removed by Filter", 0))
+    for child in node.get("Plans", ()):
+        yield from rows_read(child, tables)
+
+
+def a_version(queue: Queue, name: str) -> ModelVersion:
+    models.register(queue.engine, replace(queue.echo.spec, name=name), actor="test")
+    version = models.find(queue.engine, name, None)
+    assert version is not None
+    return version
 
 
 def test_a_bell_carries_no_tenant_data(queue: Queue, redis_url: str) -> None:

@@ -1,5 +1,6 @@
 """Remembering for a moment, within bounds."""
 
+from app.intake import authenticate, catalogue
 from app.intake.cache import TtlCache
 
 
@@ -61,3 +62,10 @@ def test_what_raises_is_not_remembered() -> None:
             assert cache.get("a", load) == expected
         except RuntimeError:
             assert expected is None
+
+
+def test_keys_and_versions_of_a_large_installation_are_all_remembered() -> None:
+    """With one place too few, whoever asks in turn finds nothing remembered: each request asks Postgres."""
+    assert authenticate._CACHED_KEYS >= 3 * 5_000
+    assert catalogue._CACHED_VERSIONS >= 2 * 1_000
+    assert catalogue._compile.cache_parameters()["maxsize"] >= 1_000
