@@ -91,6 +91,22 @@ def test_an_api_starts_and_answers_on_a_full_disk(
             assert requests.get(f"{server.url}/metrics", timeout=10).status_code == 200
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_an_api_whose_log_can_not_be_written_answers(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "api.log").symlink_to("/dev/full")
+    with (
+        open_api(database_url, redis_url) as api,
+        serve(api.settings, tmp_path, HEADRACE_API_PROCESSES="1") as server,
+    ):
+        headers = {"Authorization": f"Bearer {api.key}"}
+        body = {"model": "echo", "input": {}}
+        for _ in range(50):
+            answer = requests.post(f"{server.url}/v1/jobs", json=body, headers=headers, timeout=10)
+            assert answer.status_code == 202
+
+
 def test_an_api_whose_metrics_folder_can_not_be_made_shows_its_own(
     database_url: str, redis_url: str, tmp_path: Path
 ) -> None:
