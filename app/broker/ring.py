@@ -18,13 +18,7 @@ from app.domain.model import ModelVersion
 from app.domain.stages import Doorbell
 
 FLAG_TTL_MS = 2000
-"""A flag outlives its message by at most this long, if Redis lost the message and the queue was empty."""
-
-FLAG_TTL_PER_MESSAGE_MS = 100
-"""And by so much more for each message that was before its own. A flag that ends while its message waits
-lets in another one: with many versions busy, the queue would fill with repeated bells, and a version that
-is rung for once would wait behind them all.
-"""
+"""A flag outlives its message by at most this long, if whoever took it from the queue died with it."""
 
 MESSAGE_TTL_S = 2 * 3600
 """A bell nobody heard for this long says nothing new: the sweep rings again. Celery goes by the clock of the
@@ -40,8 +34,11 @@ NUDGE_TTL_MS = 5000
 # A child that lingers for this version is nudged, which spares the message. Else the message goes out, and
 # a child that lingers for another version leaves, so that its slot can hear it.
 # However many linger, only the one that is nudged is looked at. Who is not on the queue's list is on none.
-# KEYS: flag, unanswered bells, queue, the queue's lingerers, this version's. ARGV: flag's life, message, the
-# bell's key, nudge's life, and what each message in the queue adds to the flag's life.
+# While a bell's message is still in the queue it has no other, however long the flag lives: else each version
+# that is busy would have one more every two seconds, and a rare one's would come after all of them. Messages
+# are numbered; those in the queue are the last ones, as many as it is long.
+# KEYS: flag, unanswered bells, queue, the queue's lingerers, this version's, numbers by bell.
+# ARGV: flag's life, message, the bell's key, nudge's life, the numbers' life.
 _RING = """
 local function nudge(member, word)
   redis.call('LPUSH', 'nudge:' .. member, word)
@@ -57,9 +54,12 @@ while member do
 end
 redis.call('SADD', KEYS[2], ARGV[3])
 redis.call('PEXPIRE', KEYS[2], ARGV[1])
-local life = ARGV[1] + ARGV[5] * redis.call('LLEN', KEYS[3])
-if redis.call('SET', KEYS[1], 1, 'NX', 'PX', life) then
+local sent = redis.call('HMGET', KEYS[6], ARGV[3], '#')
+local waits = sent[1] and tonumber(sent[1]) > tonumber(sent[2]) - redis.call('LLEN', KEYS[3])
+if not waits and redis.call('SET', KEYS[1], 1, 'NX', 'PX', ARGV[1]) then
   redis.call('LPUSH', KEYS[3], ARGV[2])
+  redis.call('HSET', KEYS[6], ARGV[3], redis.call('HINCRBY', KEYS[6], '#', 1))
+  redis.call('PEXPIRE', KEYS[6], ARGV[5])
   local other = redis.call('SPOP', KEYS[4])
   if other then
     redis.call('SREM', KEYS[4] .. ':' .. string.match(other, '^[^:]+'), other)
@@ -132,8 +132,8 @@ class Ringer:
         """Publish one message, unless one is already waiting. False if Redis can't be reached."""
         message = self._messages.encode(bell, MESSAGE_TTL_S)
         lingerers = [_lingerers(bell.queue), _lingerers(bell.queue, bell.key)]
-        keys = [_flag(bell), _rung(bell.queue), bell.queue, *lingerers]
-        values: list[str | int] = [FLAG_TTL_MS, message, bell.key, NUDGE_TTL_MS, FLAG_TTL_PER_MESSAGE_MS]
+        keys = [_flag(bell), _rung(bell.queue), bell.queue, *lingerers, f"sent:{bell.queue}"]
+        values: list[str | int] = [FLAG_TTL_MS, message, bell.key, NUDGE_TTL_MS, MESSAGE_TTL_S * 1000]
         return self._redis.attempt(lambda _: self._push(keys, values)) is not None
 
     def linger(self, version_id: int, queue: str, child: UUID, seconds: float) -> bool:

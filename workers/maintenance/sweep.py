@@ -3,7 +3,6 @@
 So a lost bell costs seconds and no job, and a retry is sent within a tick of its time.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 
 from app.broker.ring import Ringer, doorbell_for
@@ -11,17 +10,10 @@ from app.db import batch_work, deliveries, upkeep
 from app.db.engine import Engine
 from app.domain.stages import BatchBell, DeliveryBell
 
-MANY = 64
-"""With so many bells in a queue for each that may ring nobody is listening; one more would only fill Redis.
-
-For each: where many versions are busy their bells fill the queue, and the only job of another one, that is
-tried again or was rescued, has no other bell than this one's.
-"""
-
 
 @dataclass(frozen=True)
 class Sweep:
-    """Rings anew; bells that are already waiting coalesce with it."""
+    """Rings anew; bells that are already waiting coalesce with it, so none piles up where nobody listens."""
 
     engine: Engine
     ringer: Ringer
@@ -30,15 +22,11 @@ class Sweep:
     def run_once(self) -> int:
         """Returns how many (version, lane) pairs have ready jobs."""
         waiting = upkeep.waiting(self.engine)
-        bells = [doorbell_for(version, lane, self.slice_s) for version, lane in waiting]
-        for queue, versions in Counter(bell.queue for bell in bells).items():
-            if self.ringer.waiting(queue) < MANY * versions:
-                for bell in bells:
-                    if bell.queue == queue:
-                        self.ringer.ring(bell)
-        if deliveries.any_due(self.engine) and self.ringer.waiting(DeliveryBell.queue) < MANY:
+        for version, lane in waiting:
+            self.ringer.ring(doorbell_for(version, lane, self.slice_s))
+        if deliveries.any_due(self.engine):
             self.ringer.ring(DeliveryBell())
         batch_work.notice(self.engine)
-        if batch_work.any_due(self.engine) and self.ringer.waiting(BatchBell.queue) < MANY:
+        if batch_work.any_due(self.engine):
             self.ringer.ring(BatchBell())
         return len(waiting)
