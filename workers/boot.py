@@ -87,8 +87,13 @@ class Worker(Generic[Kind]):
     def _configure_logging(self, **_: Any) -> None:
         logs.configure(self._settings)
 
-    def _check_services(self, sender: Any = None, options: dict[str, Any] | None = None, **_: Any) -> None:
+    def _check_services(
+        self, sender: Any = None, instance: Any = None, options: dict[str, Any] | None = None, **_: Any
+    ) -> None:
         """In the parent, before anything is forked: missing services are one clear line, no traceback."""
+        # Celery's banner is no line of our log, and where it can't be written Celery ends.
+        if instance is not None:
+            instance.quiet = True
         self._name = str(sender or self._program)
         self._parent = os.getpid()
         self._children = int((options or {}).get("concurrency") or 1)

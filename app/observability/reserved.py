@@ -27,10 +27,12 @@ class ReservedDict(MmapedDict):
         self._name = filename
         self._retry_at = 0.0
         if self._reserve(_FIRST):
-            super().__init__(filename)
-        else:
-            self._fname, self._positions, self._used = filename, {}, 8
-            self._live_in_memory(b"", _FIRST)
+            # It may still be refused: this process has too many files open.
+            with contextlib.suppress(OSError):
+                super().__init__(filename)
+                return
+        self._f, self._fname, self._positions, self._used = None, filename, {}, 8
+        self._live_in_memory(b"", _FIRST)
 
     def _init_value(self, key: str) -> None:
         # Its key, how long that is, the padding, the value and its time.
@@ -42,10 +44,10 @@ class ReservedDict(MmapedDict):
             self._live_in_memory(self._m[: self._used], capacity)
         super()._init_value(key)
 
-    def write_value(self, key: str, value: float, timestamp: float) -> None:
+    def _write_in_memory(self, key: str, value: float, timestamp: float) -> None:
         """Write it down, and go back to the file if there is room again."""
         super().write_value(key, value, timestamp)
-        if self._f is None and self._m is not None and time.monotonic() >= self._retry_at:
+        if time.monotonic() >= self._retry_at:
             self._go_back()
 
     def close(self) -> None:
@@ -71,7 +73,7 @@ class ReservedDict(MmapedDict):
         return True
 
     def _live_in_memory(self, content: bytes, size: int) -> None:
-        if getattr(self, "_f", None) is not None:
+        if self._f is not None:
             self._m.close()
             self._f.close()
         self._f: Any = None
@@ -80,16 +82,22 @@ class ReservedDict(MmapedDict):
         self._m[: len(content)] = content
         self._m[:4] = self._used.to_bytes(4, sys.byteorder)
         self._retry_at = time.monotonic() + RETRY_S
+        # While there is a file, nothing shall stand between a count and its place.
+        self.write_value = self._write_in_memory  # type: ignore[method-assign]
 
     def _go_back(self) -> None:
         self._retry_at = time.monotonic() + RETRY_S
         if not self._reserve(self._capacity):
             return
-        file = open(self._name, "r+b")  # noqa: SIM115 - it lives as long as this
+        try:
+            file = open(self._name, "r+b")  # noqa: SIM115 - it lives as long as this
+        except OSError:
+            return
         mapped = mmap.mmap(file.fileno(), self._capacity)
         mapped[: self._used] = self._m[: self._used]
         self._m.close()
         self._f, self._m = file, mapped
+        del self.write_value
 
 
 def reserve_blocks() -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from tests.integration.api.conftest import open_api
 from tests.integration.api.server import environment, serve
 from tests.support import servers
 from tests.support.jobs import Queue
+from tests.support.lone_worker import lone_worker
 from tests.support.waiting import wait_until
 from workers.maintenance import prune
 
@@ -45,13 +45,6 @@ class Wall:
         }
 
 
-@contextlib.contextmanager
-def running(name: str, command: list[str], variables: dict[str, str], folder: Path) -> Iterator[Any]:
-    words = ["env", *(f"{key}={value}" for key, value in variables.items()), sys.executable, "-m", *command]
-    with servers.run(Program(name, words), folder / f"{name}.log") as process:
-        yield process
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="libfaketime is preloaded as on Linux")
 def test_jobs_run_once_while_the_clock_is_set_forward_and_back(
     database_url: str, redis_url: str, tmp_path: Path
@@ -65,10 +58,10 @@ def test_jobs_run_once_while_the_clock_is_set_forward_and_back(
             for name, value in environment(api.settings, **wall.variables).items()
             if name.startswith(("HEADRACE_", "FAKETIME", "LD_"))
         }
-        worker = ["celery", "-A", "workers.celery_app", "worker", "-n", "stepped@%h", "-c", "1", "-E"]
-        worker += ["-Q", "cpu.interactive", "--without-mingle", "--without-gossip"]
-        stack.enter_context(running("worker", worker, variables, tmp_path))
-        stack.enter_context(running("scheduler", ["workers.maintenance"], variables, tmp_path))
+        stack.enter_context(lone_worker(api.settings, tmp_path / "worker.log", **wall.variables))
+        words = ["env", *(f"{name}={value}" for name, value in variables.items())]
+        words += [sys.executable, "-m", "workers.maintenance"]
+        stack.enter_context(servers.run(Program("scheduler", words), tmp_path / "scheduler.log"))
         server = stack.enter_context(
             serve(api.settings, tmp_path, HEADRACE_API_PROCESSES="1", **wall.variables)
         )

@@ -1,4 +1,4 @@
-"""The disk under the metrics' folder is full, or the folder can't be written: every process goes on."""
+"""The disk under the metrics' folder or the log is full, or no file can be opened: every process goes on."""
 
 import os
 import subprocess
@@ -8,9 +8,14 @@ from pathlib import Path
 
 import pytest
 import requests
+from pydantic import SecretStr
 
+from app.broker.ring import Ringer, doorbell_for
+from app.domain.lanes import Lane
 from tests.integration.api.conftest import open_api
 from tests.integration.api.server import serve
+from tests.support.jobs import Queue, settings_for
+from tests.support.lone_worker import lone_worker
 from tests.support.small_disk import SmallDisk, needs_small_disk, small_disk
 from tests.support.waiting import wait_until
 
@@ -89,6 +94,31 @@ def test_an_api_starts_and_answers_on_a_full_disk(
                 answer = requests.post(f"{server.url}/v1/jobs", json=body, headers=headers, timeout=10)
                 assert answer.status_code == 202, answer.text
             assert requests.get(f"{server.url}/metrics", timeout=10).status_code == 200
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_an_api_whose_log_can_not_be_written_answers(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "api.log").symlink_to("/dev/full")
+    with (
+        open_api(database_url, redis_url) as api,
+        serve(api.settings, tmp_path, HEADRACE_API_PROCESSES="1") as server,
+    ):
+        headers = {"Authorization": f"Bearer {api.key}"}
+        body = {"model": "echo", "input": {}}
+        for _ in range(50):
+            answer = requests.post(f"{server.url}/v1/jobs", json=body, headers=headers, timeout=10)
+            assert answer.status_code == 202
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_worker_whose_log_can_not_be_written_works(queue: Queue, database_url: str, redis_url: str) -> None:
+    """From its start on, where Celery would show a banner, and end."""
+    job_id, ringer = queue.submit(), Ringer(SecretStr(redis_url))
+    with lone_worker(settings_for(database_url, redis_url), Path("/dev/full")):
+        ringer.ring(doorbell_for(queue.echo, Lane.INTERACTIVE))
+        wait_until(lambda: queue.get(job_id).status == "succeeded", 60, "the job")
 
 
 def test_an_api_whose_metrics_folder_can_not_be_made_shows_its_own(

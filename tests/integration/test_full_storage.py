@@ -20,6 +20,7 @@ from tests.support.jobs import Queue
 from tests.support.small_disk import SmallDisk, needs_small_disk, small_disk
 from workers import outputs
 from workers.bulk import spill
+from workers.bulk.clerk import AWAY_S
 from workers.outputs import Outputs
 from workers.pipeline import drain
 from workers.runners import exports
@@ -104,6 +105,8 @@ def test_a_batch_with_many_wrong_lines_waits_for_room_for_temporary_files(
     disk.fill()
     bulk.clerk.bookkeep()
     assert bulk.get(batch_id).status == "validating"
+    ((due_in,),) = bulk.queue.execute("SELECT due_at - now() FROM batch_work")
+    assert due_in.total_seconds() <= AWAY_S, "it is no bug"
     disk.free()
     bulk.due(batch_id)
     bulk.clerk.bookkeep()

@@ -6,7 +6,6 @@ It is no more use than one that is away, and nothing else may happen.
 import contextlib
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,10 +15,10 @@ from typing import Any
 import pytest
 import redis
 
-from app.embedded.program import Program
 from tests.integration.api.client import Api
 from tests.integration.api.conftest import open_api
 from tests.support import servers
+from tests.support.lone_worker import lone_worker
 from tests.support.servers import PostgresServer
 from tests.support.waiting import wait_until
 from workers.maintenance.sweep import Sweep
@@ -122,17 +121,8 @@ def api(server: Server, postgres_server: PostgresServer, template_database: str)
 @pytest.fixture(scope="module")
 def worker(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator["subprocess.Popen[bytes]"]:
     """A Celery worker with one child."""
-    settings = api.settings
-    environment = {
-        "HEADRACE_DATABASE_URL": settings.database_url.get_secret_value(),
-        "HEADRACE_REDIS_URL": settings.redis_url.get_secret_value(),
-        "HEADRACE_SECRET_KEY": settings.secret_key.get_secret_value(),
-    }
-    command = ["env", *(f"{name}={value}" for name, value in environment.items())]
-    command += [sys.executable, "-m", "celery", "-A", "workers.celery_app", "worker", "-n", "faulty@%h"]
-    command += ["-Q", "cpu.interactive", "-c", "1", "-E", "--without-mingle", "--without-gossip"]
     log = tmp_path_factory.mktemp("worker") / "worker.log"
-    with servers.run(Program("worker", command), log) as process:
+    with lone_worker(api.settings, log) as process:
         job = api.submit()
         wait_until(lambda: ended(api, job), 60, f"the worker, see {log}")
         yield process

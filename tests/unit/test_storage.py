@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import SettingsError, Unavailable
+from app.errors import NoRoom, SettingsError, Unavailable
 from app.settings import load
 from app.storage import NotConfigured, Storage, StorageMissing
 from app.storage.local import LocalStorage
@@ -198,6 +198,18 @@ def test_what_s3_needs_is_told_if_it_is_not_there(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("app.storage.s3.find_spec", lambda _: None)
     with pytest.raises(SettingsError, match=r"pip install 'headrace\[s3\]'"):
         opened("s3://bucket/prefix")
+
+
+def test_a_bucket_without_room_is_not_away() -> None:
+    exceptions = pytest.importorskip("botocore.exceptions")
+    from app.storage.s3 import _failures_told
+
+    answer = {
+        "Error": {"Code": "XMinioStorageFull"},
+        "ResponseMetadata": {"HTTPStatusCode": 507},
+    }
+    with pytest.raises(NoRoom, match="full"), _failures_told():
+        raise exceptions.ClientError(answer, "PutObject")
 
 
 def test_a_bucket_that_is_away_is_unavailable(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
