@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from app.db.quotas import Everybody, Held
 from app.errors import Unavailable
-from app.intake.counts import rest_s
+from app.intake.counts import beside, rest_s
 
 COUNT_EVERY_S = 10.0
 _OLD = 3
@@ -28,10 +28,6 @@ class Known:
     since: int
 
 
-def _beside(call: Callable[[], None]) -> None:
-    threading.Thread(target=call, daemon=True).start()
-
-
 class Census:
     """One per process; safe to share among threads."""
 
@@ -39,7 +35,7 @@ class Census:
         self,
         count: Callable[[], Everybody],
         clock: Callable[[], float],
-        beside: Callable[[Callable[[], None]], None] = _beside,
+        beside: Callable[[Callable[[], None]], None] = beside,
     ) -> None:
         """`beside` runs `count`, which counts every tenant's jobs."""
         self._count = count

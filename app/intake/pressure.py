@@ -19,7 +19,7 @@ from app.db.engine import Engine
 from app.domain.lanes import Device, Lane
 from app.domain.pressure import Load
 from app.errors import Overloaded, Unavailable
-from app.intake.counts import rest_s
+from app.intake.counts import beside, rest_s
 
 MEASURE_EVERY_S = 0.25
 _OLD_S = 5.0
@@ -31,10 +31,6 @@ _STALLED_S = 5.0
 _LONGEST_WAIT_S = 300.0
 
 
-def _beside(call: Callable[[], None]) -> None:
-    threading.Thread(target=call, daemon=True).start()
-
-
 class Pressure:
     """Refuses what would wait too long. One per process; safe to share among threads."""
 
@@ -43,7 +39,7 @@ class Pressure:
         engine: Engine,
         most_s: float,
         clock: Callable[[], float],
-        beside: Callable[[Callable[[], None]], None] = _beside,
+        beside: Callable[[Callable[[], None]], None] = beside,
     ) -> None:
         self._engine = engine
         self._most_s = most_s

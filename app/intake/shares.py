@@ -14,6 +14,7 @@ One count at a time, of the versions that wait for it longest: however many ther
 for more than a twentieth of the time.
 """
 
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -25,7 +26,7 @@ from app.db.quotas import Waiting
 from app.domain.lanes import Lane
 from app.domain.stages import QueuedJob, Turn
 from app.errors import Unavailable
-from app.intake.counts import rest_s
+from app.intake.counts import beside, rest_s
 
 STEP_US = 100
 """Between two jobs of a tenant of weight 1. So a queue may do 10,000 jobs a second."""
@@ -49,10 +50,6 @@ class _Queue:
     """Accepted since the count that is under way began."""
 
 
-def _beside(call: Callable[[], None]) -> None:
-    threading.Thread(target=call, daemon=True).start()
-
-
 class Shares:
     """Gives jobs their turns. One per process; safe to share among threads."""
 
@@ -60,7 +57,7 @@ class Shares:
         self,
         count: Callable[[Collection[int]], Waiting],
         clock: Callable[[], float],
-        beside: Callable[[Callable[[], None]], None] = _beside,
+        beside: Callable[[Callable[[], None]], None] = beside,
     ) -> None:
         """`count` tells how many interactive jobs of these versions wait; `beside` calls it."""
         self._count = count
@@ -116,9 +113,8 @@ class Shares:
     def _recount(self, version_ids: Collection[int]) -> None:
         found = None
         try:
-            found = self._count(version_ids)
-        except Unavailable:
-            pass  # what was known before is still about right
+            with contextlib.suppress(Unavailable):  # what was known before is still about right
+                found = self._count(version_ids)
         finally:
             with self._lock:
                 for version_id in version_ids:
